@@ -1,0 +1,33 @@
+"""xfer2 repurposes trained MXNet and Gluon networks for new tasks with little data.
+
+Public names load at first use, so that ``import xfer2`` costs what mxnet costs.
+"""
+
+from xfer2 import _mxnet as _mxnet  # restores what mxnet misses on this platform, before anybody imports mxnet
+from xfer2._lazy import lazy_exports
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Features",
+    "LrRepurposer",
+    "MetaModelRepurposer",
+    "ModelHandler",
+    "Prediction",
+    "Preprocessing",
+    "SklearnRepurposer",
+    "extract_features",
+    "load",
+]
+
+__getattr__, __dir__ = lazy_exports(__name__, {
+    "Features": "xfer2.features.store",
+    "LrRepurposer": "xfer2.repurposers.lr",
+    "MetaModelRepurposer": "xfer2.repurposers._meta_model",
+    "ModelHandler": "xfer2.model_handler.handler",
+    "Prediction": "xfer2.uncertainty.predictions",
+    "Preprocessing": "xfer2.model_handler.network",
+    "SklearnRepurposer": "xfer2.repurposers.sklearn_head",
+    "extract_features": "xfer2.features.extractor",
+    "load": "xfer2.repurposers.loading",
+})

@@ -1,0 +1,95 @@
+"""The one door to mxnet and gluoncv: everything else says ``from xfer2._mxnet import mx``.
+
+MXNet 1.9.1 is the last release and was made for NumPy 1.23 and Python 3.8. What it misses on today's platform is
+restored here before it loads, and only where it is missing:
+
+* NumPy 1.24 removed the aliases ``np.bool``, ``np.int`` and others, which MXNet reads at import and at run time.
+* Python 3.12 removed ``distutils``; setuptools carries a copy and puts it in place when imported.
+* MXNet starts half of the logical processors as OpenMP threads; where processors are whole cores, that halves its speed.
+* gluoncv 0.10.5 refuses to load when torch 2 can be imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import sys
+import warnings
+from types import ModuleType
+from typing import Any, TypeAlias
+
+import numpy as np
+
+_ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
+
+
+def _restore_numpy_aliases() -> None:
+    for name, builtin in _ALIASES.items():
+        if name not in vars(np):
+            setattr(np, name, builtin)
+
+
+def _restore_distutils() -> None:
+    if "distutils" not in sys.modules and importlib.util.find_spec("distutils") is None:
+        importlib.import_module("setuptools")
+
+
+def _read_first_line(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.readline().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def available_cores() -> int:
+    """Physical cores this process may use: affinity, hyper-threads and the cgroup's quota counted."""
+    processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    cores = {_read_first_line(topology.format(p)) or str(p) for p in processors}
+    quota, _, period = _read_first_line("/sys/fs/cgroup/cpu.max").partition(" ")
+    if not quota:  # cgroup version 1
+        quota = _read_first_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+        period = _read_first_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    limit = math.ceil(int(quota) / int(period)) if quota.isdigit() and period.isdigit() else len(cores)
+    return max(1, min(len(cores), limit))
+
+
+def _import_mxnet() -> ModuleType:
+    _restore_numpy_aliases()
+    _restore_distutils()
+    os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy's and distutils', at MXNet's own import
+            import mxnet
+    except OSError as error:
+        raise ImportError(
+            f"MXNet's library cannot be loaded: {error}. On Debian or Ubuntu: apt-get install libgomp1"
+        ) from error
+    return mxnet
+
+
+mx: Any = _import_mxnet()
+
+# MXNet has no type information; these names say in signatures what is meant.
+NDArray: TypeAlias = Any
+Symbol: TypeAlias = Any
+Block: TypeAlias = Any
+Module: TypeAlias = Any
+
+
+def gluoncv() -> ModuleType:
+    """Import gluoncv beside torch 2: it is kept from seeing torch while it loads, and torch is put back after."""
+    if "gluoncv" in sys.modules:
+        return sys.modules["gluoncv"]
+    hidden = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "torch"}
+    for name in hidden:
+        del sys.modules[name]
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module("gluoncv")
+    finally:
+        del sys.modules["torch"]
+        sys.modules.update(hidden)

@@ -1,0 +1,65 @@
+"""One sentence for every wrong parameter: owner, name, what it must be, what came, what to do."""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from xfer2.exceptions import ParameterError
+
+
+def parameter_error(owner: str, name: str, must_be: str, got: Any, remedy: str = "") -> ParameterError:
+    """Build the error for one parameter.
+
+    Examples
+    --------
+    >>> str(parameter_error("LrRepurposer", "c", "a positive float", -1))
+    "LrRepurposer: c must be a positive float; got -1 (int)."
+    """
+    shown = repr(got)
+    if len(shown) > 120:
+        shown = shown[:117] + "..."
+    kind = "" if got is None or isinstance(got, str) else f" ({type(got).__name__})"
+    return ParameterError(f"{owner}: {name} must be {must_be}; got {shown}{kind}.{' ' + remedy if remedy else ''}")
+
+
+def check_choice(owner: str, name: str, value: Any, choices: Collection[Any]) -> None:
+    """Raise unless `value` is one of `choices`."""
+    if value not in choices:
+        raise parameter_error(owner, name, "one of " + ", ".join(repr(c) for c in choices), value)
+
+
+def check_integer(owner: str, name: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` as an int, or raise unless it is an integer of at least `minimum`."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < minimum:
+        raise parameter_error(owner, name, f"an integer of at least {minimum}", value)
+    return int(value)
+
+
+def check_positive(owner: str, name: str, value: Any) -> float:
+    """Return `value` as a float, or raise unless it is a finite number above zero."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < float(value) < float("inf"):
+        raise parameter_error(owner, name, "a positive number", value)
+    return float(value)
+
+
+def as_names(owner: str, name: str, value: str | Iterable[str]) -> tuple[str, ...]:
+    """Return one name or several as a tuple; raise if it is empty, repeats a name, or holds anything but strings."""
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else None
+    if not names or not all(isinstance(n, str) for n in names):
+        raise parameter_error(owner, name, "a layer name or a list of layer names", value)
+    if len(set(names)) != len(names):
+        raise parameter_error(owner, name, "a list without repeated names", value)
+    return names
+
+
+def nearest(name: str, names: Iterable[str], count: int = 5) -> list[str]:
+    """The names most like `name`, best first; when none is alike, the last few (the layers near the output)."""
+    candidates = list(names)
+    lowered = {c.lower(): c for c in reversed(candidates)}
+    found = [lowered[m] for m in difflib.get_close_matches(name.lower(), lowered, n=count, cutoff=0.5)]
+    if name:
+        found += [c for c in candidates if name.lower() in c.lower() and c not in found][: count - len(found)]
+    return found or candidates[-count:]

@@ -1,0 +1,1 @@
+"""Data in any shape that users keep it -> one stream of batches."""

@@ -1,0 +1,304 @@
+"""Arrays, DataIters, DataLoaders, Datasets, image folders, record files, CSV lists -> one stream of batches.
+
+Order is the source's, the last batch is neither padded nor lost, labels keep their type.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xfer2._mxnet import available_cores, mx
+from xfer2._validation import check_choice, check_integer, parameter_error
+from xfer2.data import files, images
+from xfer2.data.files import Example
+from xfer2.exceptions import DataError, ImageError
+from xfer2.model_handler.network import Network
+
+KINDS = ("an array, an image folder, a .rec file, a .csv of paths and labels, an mx.io.DataIter, a Gluon DataLoader or "
+         "Dataset, or a dict or tuple of arrays")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some examples: network inputs by name (n, ...), labels (n,) or None, one identifier each."""
+
+    data: Mapping[str, np.ndarray]
+    labels: np.ndarray | None
+    ids: Sequence[Any]
+
+
+@dataclass
+class Batches:
+    """A stream of batches that can be read more than once.
+
+    Attributes
+    ----------
+    size : int or None
+        Number of examples, where it is known before they are read.
+    skipped : list of str
+        Images that could not be decoded in the last reading (with ``errors="skip"``), each with its reason.
+    """
+
+    read: Callable[[list[str]], Iterator[Batch]]
+    size: int | None = None
+    skipped: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.skipped.clear()
+        yield from self.read(self.skipped)
+
+
+def open_batches(data: Any, network: Network, labels: Any = None, batch_size: int = 32, errors: str = "raise",
+                 owner: str = "extract_features") -> Batches:
+    """Open any data as a stream of batches for a network.
+
+    Parameters
+    ----------
+    data : array, path, DataIter, DataLoader, Dataset, dict or tuple of arrays
+        uint8 arrays of shape (n, h, w) or (n, h, w, channels) are images, as are files and uint8 items of a Dataset: they
+        are prepared by the network's preprocessing record. All else is network input already.
+    network : Network
+        Names its inputs and knows its preprocessing.
+    labels : array-like, optional
+        One per example, of any type; they take the place of the data's own.
+    batch_size : int
+        Examples a batch; a DataIter and a DataLoader keep their own.
+    errors : {"raise", "skip"}
+        What to do with an image that cannot be decoded.
+    owner : str
+        Who asks, for messages.
+
+    Raises
+    ------
+    DataError
+        The data are empty, of unequal lengths, or need a preprocessing record that is not there.
+    ParameterError
+        `data` is of no kind that can be read.
+    """
+    check_choice(owner, "errors", errors, ("raise", "skip"))
+    size = check_integer(owner, "batch_size", batch_size)
+    given = None if labels is None else _label_array(labels)
+    if isinstance(data, (str, os.PathLike)):
+        examples = files.open_examples(os.fspath(data))
+        images.require_record(network.preprocessing, f"The images of {os.fspath(data)!r}")
+        _check_label_count(given, examples.size)
+        return Batches(lambda skipped: _from_examples(examples.read(), network, given, size, errors, skipped),
+                       None if errors == "skip" else examples.size)
+    if isinstance(data, mx.io.DataIter):
+        _check_label_count(given, None)
+        return Batches(lambda skipped: _relabelled(_from_data_iter(data, network), given))
+    if isinstance(data, mx.gluon.data.DataLoader):
+        return Batches(lambda skipped: _relabelled(_from_loader(_whole_loader(data), network), given))
+    if isinstance(data, mx.gluon.data.Dataset):
+        count = len(data)
+        _check_label_count(given, count)
+        return Batches(lambda skipped: _from_examples(_dataset_examples(data), network, given, size, errors, skipped), count)
+    arrays = _as_arrays(data, network, owner)
+    count = len(next(iter(arrays.values())))
+    if count == 0:
+        raise DataError(f"{owner}: the data are empty: they hold no examples.")
+    _check_label_count(given, count)
+    return Batches(lambda skipped: _from_arrays(arrays, network, given, size), count)
+
+
+def _as_arrays(data: Any, network: Network, owner: str) -> dict[str, np.ndarray]:
+    if isinstance(data, Mapping):
+        missing = [name for name in network.inputs if name not in data]
+        if missing:
+            raise parameter_error(owner, "data", f"a dict with the network's inputs {', '.join(network.inputs)}",
+                                  sorted(map(str, data)))
+        arrays = {name: _numpy(data[name]) for name in network.inputs}
+    elif isinstance(data, tuple) or len(network.inputs) > 1:
+        if not isinstance(data, (tuple, list)) or len(data) != len(network.inputs):
+            raise parameter_error(owner, "data", f"a tuple of {len(network.inputs)} arrays, one for each of the network's "
+                                  f"inputs {', '.join(network.inputs)}", type(data).__name__)
+        arrays = {name: _numpy(part) for name, part in zip(network.inputs, data, strict=True)}
+    elif hasattr(data, "__array__") or isinstance(data, (list, mx.nd.NDArray)):
+        arrays = {network.inputs[0]: _numpy(data)}
+    else:
+        raise parameter_error(owner, "data", KINDS, type(data).__name__)
+    for name, array in arrays.items():
+        if array.ndim == 0 or array.dtype.kind not in "fiub":
+            raise parameter_error(owner, f"data for the input {name!r}", "an array of numbers, one row an example",
+                                  f"{array.dtype} of shape {array.shape}")
+    if len({len(array) for array in arrays.values()}) > 1:
+        raise DataError(f"{owner}: the inputs have different numbers of examples: "
+                        + ", ".join(f"{name} {len(array)}" for name, array in arrays.items()) + ".")
+    return arrays
+
+
+def _numpy(value: Any) -> np.ndarray:
+    return value.asnumpy() if isinstance(value, mx.nd.NDArray) else np.asarray(value)
+
+
+def _label_array(labels: Any) -> np.ndarray:
+    return _numpy(labels).reshape(-1)
+
+
+def _whole_numbers(labels: np.ndarray) -> np.ndarray:
+    """MXNet carries class numbers as floats; give them back as integers."""
+    flat = labels.reshape(len(labels), -1)
+    if flat.shape[1] != 1:
+        raise DataError(f"Each example must have one label; these have {flat.shape[1]}.")
+    flat = flat[:, 0]
+    if flat.dtype.kind == "f" and np.isfinite(flat).all() and (flat == np.round(flat)).all():
+        return flat.astype(np.int64)
+    return flat
+
+
+def _check_label_count(labels: np.ndarray | None, count: int | None) -> None:
+    if labels is not None and count is not None and len(labels) != count:
+        raise DataError(f"There are {len(labels)} labels for {count} examples.")
+
+
+def _named(arrays: Sequence[np.ndarray], network: Network, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Inputs by name: by the source's own names where they are the network's, else by position."""
+    if len(arrays) != len(network.inputs):
+        raise DataError(f"The network has {len(network.inputs)} inputs ({', '.join(network.inputs)}); "
+                        f"the data have {len(arrays)}.")
+    chosen = names if set(names) == set(network.inputs) else network.inputs
+    return {name: _network_input(array, network) for name, array in zip(chosen, arrays, strict=True)}
+
+
+def _network_input(array: np.ndarray, network: Network) -> np.ndarray:
+    if not images.is_pixels(array):
+        return np.ascontiguousarray(array, dtype=np.float32)
+    record = images.require_record(network.preprocessing, "uint8 arrays are images; they")
+    return np.stack([images.prepare(images.from_array(pixels), record) for pixels in array])
+
+
+def _from_arrays(arrays: Mapping[str, np.ndarray], network: Network, labels: np.ndarray | None,
+                 size: int) -> Iterator[Batch]:
+    count = len(next(iter(arrays.values())))
+    for start in range(0, count, size):
+        stop = min(start + size, count)
+        yield Batch({name: _network_input(array[start:stop], network) for name, array in arrays.items()},
+                    None if labels is None else labels[start:stop], range(start, stop))
+
+
+def _from_data_iter(iterator: Any, network: Network) -> Iterator[Batch]:
+    iterator = _whole_iterator(iterator)
+    iterator.reset()
+    names = [description[0] for description in iterator.provide_data]
+    position = 0
+    for batch in iterator:
+        kept = batch.data[0].shape[0] - (batch.pad or 0)
+        arrays = [array.asnumpy()[:kept] for array in batch.data]
+        labels = _whole_numbers(batch.label[0].asnumpy()[:kept]) if batch.label else None
+        yield Batch(_named(arrays, network, names), labels, range(position, position + kept))
+        position += kept
+
+
+def _whole_iterator(iterator: Any) -> Any:
+    """An NDArrayIter that drops or carries over its last batch, as one that gives every example once, in its order."""
+    if not isinstance(iterator, mx.io.NDArrayIter) or iterator.last_batch_handle == "pad":
+        return iterator
+    def ordered(pairs: Any) -> dict[str, np.ndarray]:
+        return {name: _numpy(array)[np.asarray(iterator.idx)] for name, array in pairs}
+
+    return mx.io.NDArrayIter(ordered(iterator.data), ordered(iterator.label), min(iterator.batch_size, len(iterator.idx)))
+
+
+def _whole_loader(loader: Any) -> Any:
+    """A DataLoader that drops or carries over its last batch, as one that gives it."""
+    sampler: Any = getattr(loader, "_batch_sampler", None)
+    if getattr(sampler, "_last_batch", "keep") == "keep":
+        return loader
+    whole = mx.gluon.data.BatchSampler(sampler._sampler, sampler._batch_size, "keep")
+    return mx.gluon.data.DataLoader(loader._dataset, batch_sampler=whole, batchify_fn=loader._batchify_fn)
+
+
+def _from_loader(loader: Any, network: Network) -> Iterator[Batch]:
+    position = 0
+    for parts in loader:
+        arrays = [_numpy(part) for part in (parts if isinstance(parts, (list, tuple)) else [parts])]
+        count, inputs = len(arrays[0]), len(network.inputs)
+        labels = _whole_numbers(arrays[inputs]) if len(arrays) == inputs + 1 else None
+        yield Batch(_named(arrays[:inputs] if labels is not None else arrays, network), labels,
+                    range(position, position + count))
+        position += count
+
+
+def _relabelled(batches: Iterable[Batch], labels: np.ndarray | None) -> Iterator[Batch]:
+    if labels is None:
+        yield from batches
+        return
+    position = 0
+    for batch in batches:
+        count = len(batch.ids)
+        if position + count > len(labels):
+            raise DataError(f"There are {len(labels)} labels, and more examples than that.")
+        yield Batch(batch.data, labels[position:position + count], batch.ids)
+        position += count
+    _check_label_count(labels, position)
+
+
+def _dataset_examples(dataset: Any) -> Iterator[Example]:
+    for number in range(len(dataset)):
+        item = dataset[number]
+        label = None
+        if isinstance(item, (tuple, list)):
+            item, label = (item[0] if len(item) == 2 else tuple(item[:-1])), item[-1]
+        if isinstance(label, mx.nd.NDArray):
+            label = label.asscalar()
+        yield Example(number, label, f"{number} of the dataset", item)
+
+
+def _from_examples(examples: Iterator[Example], network: Network, labels: np.ndarray | None, size: int, errors: str,
+                   skipped: list[str]) -> Iterator[Batch]:
+    def prepared(example: Example) -> list[np.ndarray] | ImageError:
+        try:
+            return _prepare_example(example, network)
+        except ImageError as error:
+            return error
+
+    given = None if labels is None else iter(labels)
+    with ThreadPoolExecutor(available_cores()) as pool:
+        while group := list(islice(examples, size)):
+            if given is not None:
+                group = [example._replace(label=label) for example, label in zip(group, given, strict=False)]
+            kept: list[tuple[Example, list[np.ndarray]]] = []
+            for example, result in zip(group, pool.map(prepared, group), strict=True):
+                if not isinstance(result, ImageError):
+                    kept.append((example, result))
+                elif errors == "raise":
+                    raise ImageError(f"{result} Read past such images with errors='skip'.") from result
+                else:
+                    skipped.append(str(result))
+            if kept:
+                yield _stacked(kept, network)
+
+
+def _prepare_example(example: Example, network: Network) -> list[np.ndarray]:
+    parts = example.content if isinstance(example.content, tuple) else (example.content,)
+    prepared = []
+    for part in parts:
+        if isinstance(part, (bytes, Path)):
+            record = images.require_record(network.preprocessing, "Images")
+            prepared.append(images.prepare(images.decode(part, example.name), record))
+        else:
+            prepared.append(_network_input(_numpy(part)[np.newaxis], network)[0])
+    return prepared
+
+
+def _stacked(kept: Sequence[tuple[Example, list[np.ndarray]]], network: Network) -> Batch:
+    shapes = {tuple(part.shape for part in parts) for _, parts in kept}
+    if len(shapes) > 1:
+        raise DataError(f"The examples have different shapes: {sorted(shapes)[:3]}.")
+    columns = [np.stack(parts) for parts in zip(*(parts for _, parts in kept), strict=True)]
+    labels = [example.label for example, _ in kept]
+    if any(label is None for label in labels):
+        if not all(label is None for label in labels):
+            raise DataError("Some examples have a label and others none.")
+        found = None
+    else:
+        found = _whole_numbers(np.asarray(labels))
+    return Batch(_named(columns, network), found, [example.id for example, _ in kept])

@@ -1,0 +1,132 @@
+"""Examples on disk: a folder of images, a record file, a CSV list. They are named and counted here, not decoded."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xfer2._mxnet import mx
+from xfer2.data.images import EXTENSIONS
+from xfer2.exceptions import DataError
+
+_HEADER_NAMES = frozenset({"path", "file", "filename", "image", "image_path"})
+
+
+class Example(NamedTuple):
+    """One example: identifier, label (None without one), its name in messages, and its content or where that is."""
+
+    id: Any
+    label: Any
+    name: str
+    content: Any
+
+
+class Examples(NamedTuple):
+    """Examples to read, and how many there are where that is known."""
+
+    read: Callable[[], Iterator[Example]]
+    size: int | None
+
+
+def open_examples(path: str) -> Examples:
+    """Find the examples at a path: a folder, ``.rec`` or ``.csv``.
+
+    Raises
+    ------
+    DataError
+        There is nothing at the path, it is of another kind, or it holds no examples.
+    """
+    if os.path.isdir(path):
+        return _listed(_in_folder(Path(path)))
+    if not os.path.isfile(path):
+        raise DataError(f"There is no file or folder {path!r}.")
+    if path.endswith(".csv"):
+        return _listed(_in_csv(Path(path)))
+    if path.endswith(".rec"):
+        index = Path(path[:-4] + ".idx")
+        size = len(index.read_text(encoding="utf-8").split("\n")) - 1 if index.is_file() else None
+        if os.path.getsize(path) == 0:
+            raise DataError(f"The record file {path!r} is empty.")
+        return Examples(lambda: _in_records(path), size)
+    raise DataError(f"{path!r} is neither an image folder, a .rec file nor a .csv of paths and labels.")
+
+
+def _listed(examples: list[Example]) -> Examples:
+    return Examples(lambda: iter(examples), len(examples))
+
+
+def _in_folder(folder: Path) -> list[Example]:
+    """Images by class folder, both in alphabetical order; images without class folders have no labels."""
+    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    found = [Example(str(path.relative_to(folder)), directory.name, repr(str(path)), path)
+             for directory in classes for path in _images_below(directory)]
+    loose = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix.lower() in EXTENSIONS]
+    if found and loose:
+        raise DataError(f"The folder {str(folder)!r} holds class folders and, beside them, {len(loose)} images without a "
+                        f"class ({loose[0].name!r}); put them into a class folder.")
+    found = found or [Example(path.name, None, repr(str(path)), path) for path in loose]
+    if not found:
+        raise DataError(f"The folder {str(folder)!r} holds no images: folders by class with files of the kinds "
+                        f"{', '.join(sorted(EXTENSIONS))} were expected.")
+    return found
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in EXTENSIONS)
+
+
+def _in_csv(path: Path) -> list[Example]:
+    """Rows of (path[, label]); paths are relative to the CSV. A first row named path, file or image is a header."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row and any(cell.strip() for cell in row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{str(path)!r} cannot be read as CSV: {error}.") from error
+    if rows and rows[0][0].strip().lower() in _HEADER_NAMES:
+        rows = rows[1:]
+    if not rows:
+        raise DataError(f"The list {str(path)!r} names no images.")
+    widths = {len(row) for row in rows}
+    if not widths <= {1} and not widths <= {2}:
+        raise DataError(f"The rows of {str(path)!r} must all be 'path' or all 'path,label'; found rows of "
+                        f"{', '.join(map(str, sorted(widths)))} cells.")
+    labels = _as_numbers([row[1].strip() for row in rows]) if widths == {2} else [None] * len(rows)
+    return [Example(row[0].strip(), label, repr(str(path.parent / row[0].strip())), path.parent / row[0].strip())
+            for row, label in zip(rows, labels, strict=True)]
+
+
+def _as_numbers(texts: list[str]) -> list[Any]:
+    if "" in texts:
+        raise DataError(f"Row {texts.index('') + 1} of the list has an empty label.")
+    try:
+        return [int(text) for text in texts]
+    except ValueError:
+        return list(texts)
+
+
+def _in_records(path: str) -> Iterator[Example]:
+    reader = mx.recordio.MXRecordIO(path, "r")
+    try:
+        number = 0
+        while (record := _next_record(reader, path, number)) is not None:
+            header, content = mx.recordio.unpack(record)
+            label = header.label
+            if np.ndim(label) and np.size(label) != 1:
+                raise DataError(f"Record {number} of {path!r} has {np.size(label)} labels; one is needed.")
+            yield Example(number, float(np.ravel(label)[0]), f"record {number} of {path!r}", bytes(content))
+            number += 1
+    finally:
+        reader.close()
+
+
+def _next_record(reader: Any, path: str, number: int) -> bytes | None:
+    try:
+        return reader.read()
+    except mx.MXNetError as error:
+        raise DataError(f"The record file {path!r} cannot be read at record {number}: "
+                        f"{str(error).splitlines()[-1]}") from error

@@ -1,0 +1,79 @@
+"""Images -> network input, as the network's preprocessing record says."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from xfer2.exceptions import DataError, ImageError
+from xfer2.model_handler.network import Preprocessing
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+def decode(source: Path | bytes, name: str) -> Image.Image:
+    """Decode one image file, or its bytes, completely.
+
+    Raises
+    ------
+    ImageError
+        It is missing, no image, or cut short; the message gives `name`.
+    """
+    try:
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        image.load()
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"The image {name} cannot be decoded: {error}") from error
+    return image
+
+
+def is_pixels(array: np.ndarray) -> bool:
+    """Whether an array is a batch of raw images and not network input: uint8, (n, h, w) or (n, h, w, 1, 3 or 4)."""
+    return array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3, 4)))
+
+
+def from_array(pixels: np.ndarray) -> Image.Image:
+    """An image from a uint8 array (h, w) or (h, w, channels)."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+
+
+def prepare(image: Image.Image, record: Preprocessing) -> np.ndarray:
+    """One image as network input.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32, (channels, height, width), resized, cropped, scaled and normalised as `record` says.
+    """
+    channels, height, width = record.input_shape
+    image = image.convert("L" if record.color == "GRAY" else "RGB")
+    if record.resize_short is None:
+        size = (width, height)
+    else:
+        factor = record.resize_short / min(image.size)
+        size = (max(width, round(image.width * factor)), max(height, round(image.height * factor)))
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    if record.crop == "center":
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    pixels = np.asarray(image, dtype=np.float32).reshape(height, width, channels)
+    if record.color == "BGR":
+        pixels = pixels[:, :, ::-1]
+    mean, std = np.asarray(record.mean, np.float32), np.asarray(record.std, np.float32)
+    return np.ascontiguousarray(((pixels * np.float32(record.scale) - mean) / std).transpose(2, 0, 1))
+
+
+def require_record(record: Preprocessing | None, what: str) -> Preprocessing:
+    """The record, or the error that says how to give one."""
+    if record is None:
+        raise DataError(
+            f"{what} must be prepared for the network, and nothing says how it was trained to see images. Save a "
+            "PREFIX-preprocessing.json beside the checkpoint, or hand over a ModelHandler with "
+            "handler.preprocessing = xfer2.Preprocessing(input_shape=(3, 224, 224), ...).")
+    return record
+
+

@@ -1,0 +1,1 @@
+"""Features of any layers of a network, in one pass over the data."""

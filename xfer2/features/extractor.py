@@ -1,0 +1,130 @@
+"""Any number of layers' outputs in one pass: prune, pool inside the network, stream into a store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from xfer2._validation import as_names, check_choice
+from xfer2.data.batches import Batches, open_batches
+from xfer2.exceptions import DataError, ModelError
+from xfer2.features.engines.base import EngineFactory
+from xfer2.features.engines.mxnet import MxnetEngine
+from xfer2.features.store import Features, FolderStore, MemoryStore
+from xfer2.model_handler import sources, symbols
+from xfer2.model_handler.graph import edit
+from xfer2.model_handler.graph.model import Edge, Graph, Node
+from xfer2.model_handler.network import Network
+
+logger = logging.getLogger("xfer2")
+
+
+def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, labels: Any = None, pool: str | None = None,
+                     batch_size: int = 32, errors: str = "raise", store: str | None = None,
+                     engine: EngineFactory | None = None) -> Features:
+    """Outputs of some layers of a trained network, for some data, in one pass.
+
+    Parameters
+    ----------
+    source : model
+        Whatever `ModelHandler` reads: a Module, a Gluon block, a checkpoint prefix, ``"zoo:NAME"``, a ModelHandler.
+    data : array, path, DataIter, DataLoader, Dataset, dict or tuple of arrays
+        Network input (float, batch first), or images: uint8 arrays, an image folder, a ``.rec``, a ``.csv`` of paths.
+    layers : str or iterable of str
+        One name or several.
+    labels : array-like, optional
+        One per example; by default the data's own.
+    pool : {"avg", "max"}, optional
+        Reduce maps (n, c, h, w) to (n, c), inside the network.
+    batch_size : int
+    errors : {"raise", "skip"}
+        What to do with an image that cannot be decoded; those skipped are listed in ``Features.skipped``.
+    store : str, optional
+        A new folder to keep the features in, memory-mapped; by default they are kept in memory.
+    engine : callable, optional
+        Makes an engine of a Network; by default MXNet on the CPU.
+
+    Returns
+    -------
+    Features
+        ``features[layer]`` is an array (n, ...); ``.labels``, ``.ids``, ``.to_frame()``, ``.save(path)``.
+
+    Raises
+    ------
+    LayerNotFoundError
+        A layer is not in the network; the message lists the nearest names.
+    DataError
+        The data are empty, do not fit, or need a preprocessing record.
+    MissingParametersError
+        The network has parameters without values.
+
+    Examples
+    --------
+    >>> import numpy as np, xfer2
+    >>> images = np.zeros((2, 28, 28), np.uint8)
+    >>> xfer2.extract_features("zoo:mnist-cnn", images, "dense0")["dense0"].shape
+    (2, 128)
+    """
+    network = sources.read(source)
+    names = as_names("extract_features", "layers", layers)
+    batches = open_batches(data, network, labels, batch_size, errors)
+    return extract(network, batches, names, pool, store, engine)
+
+
+def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: str | None = None,
+            store: str | None = None, engine: EngineFactory | None = None) -> Features:
+    """Stream batches through an engine into a store; the work of `extract_features`."""
+    check_choice("extract_features", "pool", pool, (None, "avg", "max"))
+    wanted = pruned(network, layers)
+    runner = None
+    kept = MemoryStore(batches.size) if store is None else FolderStore(store)
+    labels: list[np.ndarray] = []
+    ids: list[Any] = []
+    for batch in batches:
+        if runner is None:
+            shaped = pooled(wanted, pool, {name: array.shape[1:] for name, array in batch.data.items()})
+            runner = (engine or MxnetEngine)(shaped)
+        outputs = runner({name: batch.data[name] for name in wanted.inputs})
+        for layer, output in zip(layers, outputs, strict=True):
+            if len(output) != len(batch.ids):
+                raise ModelError(f"The layer {layer!r} gives {len(output)} rows for {len(batch.ids)} examples; it is no "
+                                 "feature of single examples.")
+            kept.append(layer, output)
+        ids.extend(batch.ids)
+        if batch.labels is not None:
+            labels.append(batch.labels)
+    if not ids:
+        raise DataError("The data hold no examples that can be read."
+                        + (f" {len(batches.skipped)} images were skipped, the first: {batches.skipped[0]}"
+                           if batches.skipped else ""))
+    if batches.skipped:
+        logger.warning("%d of %d images were skipped; the first: %s", len(batches.skipped),
+                       len(batches.skipped) + len(ids), batches.skipped[0])
+    return kept.finish(np.concatenate(labels) if labels else None, ids, batches.skipped)
+
+
+def pruned(network: Network, layers: tuple[str, ...]) -> Network:
+    """The part of a network that these layers need, with them as its outputs."""
+    return network.with_graph(edit.extract(network.graph, layers, known=network.params))
+
+
+def pooled(network: Network, pool: str | None, input_shapes: dict[str, tuple[int, ...]]) -> Network:
+    """The network with every output that is a map (n, c, ...) pooled to (n, c)."""
+    if pool is None:
+        return network
+    graph = network.graph
+    _, shapes = symbols.shapes_for_data(network, input_shapes)
+    nodes, outputs = list(graph.nodes), []
+    for number, (edge, shape) in enumerate(zip(graph.outputs, shapes, strict=True)):
+        if shape is None or len(shape) < 3:
+            outputs.append(edge)
+            continue
+        name = f"{edge.node}_xfer2_pool{number}"
+        kernel = str((1,) * (len(shape) - 2))
+        pooling = Node(f"{name}_map", "Pooling", {"pool_type": pool, "global_pool": "True", "kernel": kernel}, (edge,))
+        nodes += [pooling, Node(name, "Flatten", {}, (Edge(pooling.name),))]
+        outputs.append(Edge(name))
+    return network.with_graph(Graph(tuple(nodes), tuple(outputs), graph.attrs))

@@ -1,0 +1,245 @@
+"""Features: the value, where it is kept while it grows, and its files (.npz, .parquet, a folder of .npy)."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import numpy as np
+
+from xfer2._validation import nearest, parameter_error
+from xfer2.exceptions import DataError, LayerNotFoundError
+
+_INDEX = "features.json"
+
+
+class Features:
+    """Outputs of some layers for some data.
+
+    Parameters
+    ----------
+    arrays : mapping of str to numpy.ndarray
+        By layer, (n, ...).
+    labels : numpy.ndarray or None
+        (n,), of the data's own type.
+    ids : sequence
+        One identifier per example: row number, path within the folder, record number.
+    skipped : sequence of str
+        Images that were passed over, each with its reason.
+
+    Examples
+    --------
+    >>> features = Features({"pool": np.zeros((2, 3))}, None, [0, 1])
+    >>> features["pool"].shape, features.layers
+    ((2, 3), ('pool',))
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], labels: np.ndarray | None, ids: Sequence[Any],
+                 skipped: Sequence[str] = ()) -> None:
+        self._arrays = dict(arrays)
+        self.labels = labels
+        self.ids = list(ids)
+        self.skipped = list(skipped)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in the order asked for."""
+        return tuple(self._arrays)
+
+    def __getitem__(self, layer: str) -> np.ndarray:
+        if layer not in self._arrays:
+            names = ", ".join(nearest(layer, self.layers))
+            raise LayerNotFoundError(f"There are no features of {layer!r}. Nearest: {names}.")
+        return self._arrays[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{layer} {'x'.join(map(str, array.shape[1:]))}" for layer, array in self._arrays.items())
+        return f"Features({len(self)} examples; {shapes})"
+
+    def flat(self, layer: str) -> np.ndarray:
+        """One layer's features as (n, d)."""
+        return self[layer].reshape(len(self), -1)
+
+    def matrix(self) -> np.ndarray:
+        """All layers' features side by side, (n, sum of d), in the order of `layers`."""
+        flat = [self.flat(layer) for layer in self.layers]
+        return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """For each layer, the indices of its columns in `matrix`."""
+        found, start = {}, 0
+        for layer in self.layers:
+            width = self.flat(layer).shape[1]
+            found[layer] = np.arange(start, start + width)
+            start += width
+        return found
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame: ``id``, ``label`` where there are labels, then one column per feature, ``LAYER_0`` on."""
+        import pandas
+
+        named = [f"{layer}_{number}" for layer, indices in self.columns().items() for number in range(len(indices))]
+        frame = pandas.DataFrame(self.matrix(), columns=named)
+        if self.labels is not None:
+            frame.insert(0, "label", self.labels)
+        frame.insert(0, "id", self.ids)
+        return frame
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to ``.npz`` (arrays by layer), ``.parquet`` (as `to_frame`), or a new folder of ``.npy`` files.
+
+        A file is written under a temporary name and renamed. `load` reads .npz and folders back.
+        """
+        target = os.fspath(path)
+        if target.endswith(".npz"):
+            arrays = {f"layer:{name}": array for name, array in self._arrays.items()}
+            with _replacing(target) as scratch:
+                np.savez(scratch, ids=np.asarray(self.ids),
+                         **({} if self.labels is None else {"labels": self.labels}), **arrays)
+        elif target.endswith(".parquet"):
+            with _replacing(target) as scratch:
+                self.to_frame().to_parquet(scratch, index=False)
+        elif Path(target).suffix in ("", ".features"):
+            store = FolderStore(target)
+            for layer, array in self._arrays.items():
+                store.append(layer, np.asarray(array))
+            store.finish(self.labels, self.ids, self.skipped)
+        else:
+            raise parameter_error("Features.save", "path", "a .npz or .parquet file, or a folder", target)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Features:
+        """Read what `save` wrote as .npz or folder; the arrays of a folder stay on disk (memory-mapped)."""
+        target = os.fspath(path)
+        try:
+            if os.path.isdir(target):
+                return FolderStore.open(target)
+            with np.load(target, allow_pickle=False) as file:
+                arrays = {name.partition(":")[2]: file[name] for name in file.files if name.startswith("layer:")}
+                labels = file["labels"] if "labels" in file.files else None
+                return cls(arrays, labels, file["ids"].tolist())
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{target!r} cannot be read as features: {error}") from error
+
+
+@contextmanager
+def _replacing(target: str) -> Iterator[str]:
+    folder = os.path.dirname(target) or "."
+    if not os.path.isdir(folder):
+        raise DataError(f"Cannot write {target!r}: there is no folder {folder!r}.")
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        name = os.path.join(scratch, os.path.basename(target))
+        yield name
+        os.replace(name, target)
+
+
+class Store(Protocol):
+    """Where features are kept while batches come."""
+
+    def append(self, layer: str, array: np.ndarray) -> None:
+        """Add rows (n, ...) of one layer."""
+        ...
+
+    def finish(self, labels: np.ndarray | None, ids: Sequence[Any], skipped: Sequence[str]) -> Features:
+        """Close the store and give its features."""
+        ...
+
+
+class MemoryStore:
+    """Keeps features in arrays that are allocated once where the number of examples is known, doubled where not."""
+
+    def __init__(self, size: int | None = None) -> None:
+        self._size = size
+        self._arrays: dict[str, np.ndarray] = {}
+        self._filled: dict[str, int] = {}
+
+    def append(self, layer: str, array: np.ndarray) -> None:
+        """Add rows (n, ...) of one layer."""
+        start = self._filled.get(layer, 0)
+        stop = start + len(array)
+        if layer not in self._arrays:
+            self._arrays[layer] = np.empty((max(self._size or 0, stop), *array.shape[1:]), array.dtype)
+        elif stop > len(self._arrays[layer]):
+            grown = np.empty((max(2 * start, stop), *array.shape[1:]), array.dtype)
+            grown[:start] = self._arrays[layer][:start]
+            self._arrays[layer] = grown
+        self._arrays[layer][start:stop] = array
+        self._filled[layer] = stop
+
+    def finish(self, labels: np.ndarray | None, ids: Sequence[Any], skipped: Sequence[str]) -> Features:
+        """Give the features; rows that were allocated and not filled are cut off."""
+        return Features({layer: array[:self._filled[layer]] for layer, array in self._arrays.items()}, labels, ids, skipped)
+
+
+class FolderStore:
+    """Writes features to ``LAYER.npy`` files as they come and gives them memory-mapped, so memory does not grow.
+
+    Rows go through plain file writes, not through a writable map: pages of a map count as the process's memory until
+    they are flushed. The folder is complete when its index file is there.
+
+    Parameters
+    ----------
+    path : str
+        A folder that does not exist yet, or is empty.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        if self._path.exists() and (not self._path.is_dir() or any(self._path.iterdir())):
+            raise parameter_error("FolderStore", "path", "a folder that is new or empty", str(path))
+        self._path.mkdir(parents=True, exist_ok=True)
+        self._files: dict[str, Any] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._dtypes: dict[str, np.dtype[Any]] = {}
+
+    def append(self, layer: str, array: np.ndarray) -> None:
+        """Add rows (n, ...) of one layer."""
+        if layer not in self._files:
+            self._files[layer] = (self._path / _file_name(layer)).open("w+b")
+            self._shapes[layer], self._dtypes[layer] = (0, *array.shape[1:]), array.dtype
+            self._write_header(layer)
+        self._files[layer].write(np.ascontiguousarray(array).data)
+        self._shapes[layer] = (self._shapes[layer][0] + len(array), *self._shapes[layer][1:])
+
+    def finish(self, labels: np.ndarray | None, ids: Sequence[Any], skipped: Sequence[str]) -> Features:
+        """Complete the files, write the index, and give the features memory-mapped."""
+        for layer, file in self._files.items():
+            file.seek(0)
+            self._write_header(layer)
+            file.close()
+        if labels is not None:
+            np.save(self._path / "labels.npy", labels, allow_pickle=False)
+        index = {"layers": list(self._files), "ids": list(ids), "skipped": list(skipped), "labels": labels is not None}
+        (self._path / _INDEX).write_text(json.dumps(index), encoding="utf-8")
+        return self.open(self._path)
+
+    @staticmethod
+    def open(path: str | os.PathLike[str]) -> Features:
+        """Give the features of a finished folder, memory-mapped."""
+        folder = Path(path)
+        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        arrays = {layer: np.load(folder / _file_name(layer), mmap_mode="r") for layer in index["layers"]}
+        labels = np.load(folder / "labels.npy", allow_pickle=False) if index["labels"] else None
+        return Features(arrays, labels, index["ids"], index["skipped"])
+
+    def _write_header(self, layer: str) -> None:
+        """NumPy's header; it leaves room for the first axis to grow, so it can be rewritten in place."""
+        np.lib.format.write_array_header_1_0(self._files[layer], {
+            "descr": np.lib.format.dtype_to_descr(self._dtypes[layer]), "fortran_order": False,
+            "shape": self._shapes[layer]})
+
+
+def _file_name(layer: str) -> str:
+    return f"layer-{quote(layer, safe='')}.npy"

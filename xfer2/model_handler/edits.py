@@ -1,0 +1,131 @@
+"""Edits of a Network: the graph's edit, and what it means for parameters, shapes, preprocessing and what is frozen.
+
+Each is a function from a Network to a new one whose shapes still infer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from xfer2.exceptions import ModelError
+from xfer2.model_handler import params, symbols
+from xfer2.model_handler.graph import compose, edit, query
+from xfer2.model_handler.graph.model import Graph
+from xfer2.model_handler.network import Network, Params
+from xfer2.model_handler.symbols import Shape
+
+
+def with_graph(network: Network, graph: Graph, new_params: Params | None = None, **changes: Any) -> Network:
+    """The network with another graph and more parameters, if its shapes still infer.
+
+    Raises
+    ------
+    ModelError
+        Shapes contradict each other; the message names the layer.
+    """
+    changed = network.with_graph(graph, **changes)
+    if new_params:
+        changed = params.with_params(changed, {k: v for k, v in new_params.items() if k in graph.by_name})
+    symbols.infer_shapes(changed)
+    return changed
+
+
+def drop_top(network: Network, count: int) -> Network:
+    """Without the `count` uppermost layers."""
+    return with_graph(network, edit.drop_top(network.graph, count, network.params))
+
+
+def drop_bottom(network: Network, count: int, data_name: str) -> Network:
+    """Without the `count` lowest layers; the input then has the shape that they gave, and is no image any more."""
+    graph = edit.drop_bottom(network.graph, count, data_name, network.params)
+    last = next(name for name in reversed(network.graph.layer_names) if name not in graph.by_name)
+    shape = symbols.layer_shapes(network)[last]
+    return with_graph(network, graph, input_shapes=_shapes_with(network, data_name, shape), preprocessing=None)
+
+
+def add_top(network: Network, additions: Sequence[Network]) -> Network:
+    """With other networks on its output, the first lowest."""
+    values = _params_of(additions)
+    graph = edit.add_top(network.graph, [addition.graph for addition in additions], {*network.params, *values})
+    return with_graph(network, graph, values)
+
+
+def add_bottom(network: Network, additions: Sequence[Network], data_name: str) -> Network:
+    """With other networks between an input and its readers, the first lowest."""
+    values = _params_of(additions)
+    graph = edit.add_bottom(network.graph, [addition.graph for addition in additions], data_name,
+                            {*network.params, *values})
+    shapes = _shapes_with(network, data_name, additions[0].input_shapes.get(additions[0].inputs[0]))
+    return with_graph(network, graph, values, input_shapes=shapes, preprocessing=None)
+
+
+def extract(network: Network, outputs: Sequence[str], inputs: Sequence[str] | None = None) -> Network:
+    """The part between `inputs` (by default the network's own) and `outputs`."""
+    graph = edit.extract(network.graph, outputs, inputs, network.params)
+    if inputs is None:
+        return with_graph(network, graph)
+    cut = [query.resolve_output(network.graph, name) for name in inputs]
+    _, shapes = symbols.infer_shapes(network, outputs=cut)
+    known = {name: shape[1:] for name, shape in zip(inputs, shapes, strict=True) if shape is not None}
+    return with_graph(network, graph, input_shapes=known)
+
+
+def replace_layer(network: Network, layer: str, new: Network) -> Network:
+    """With `new` in the place of one layer."""
+    return with_graph(network, edit.replace_layer(network.graph, layer, new.graph, network.params, new.params), new.params)
+
+
+def insert_after(network: Network, layer: str, new: Network) -> Network:
+    """With `new` behind one layer or input."""
+    return with_graph(network, edit.insert_after(network.graph, layer, new.graph, new.params), new.params)
+
+
+def rename(network: Network, old: str, new: str) -> Network:
+    """With a layer under another name, and its own parameters ``OLD_...`` as ``NEW_...``; or with an input renamed."""
+    graph = network.graph
+    names = {old: new}
+    if old not in network.inputs:
+        graph.layer(old)
+        own = params.owned_by(network, [old])
+        names.update({name: new + name[len(old):] for name in own
+                      if name.startswith(f"{old}_") and {user for user, _ in graph.consumers[name]} == {old}})
+    record = network.preprocessing
+    return with_graph(
+        network, edit.rename(graph, names), {new_name: network.params[name] for name, new_name in names.items()
+                                             if name in network.params},
+        input_shapes={names.get(name, name): shape for name, shape in network.input_shapes.items()},
+        frozen=frozenset(names.get(name, name) for name in network.frozen),
+        preprocessing=None if record is None else replace(record, input_name=names.get(record.input_name, record.input_name)))
+
+
+def replace_head(network: Network, num_classes: int, seed: int | None = None) -> Network:
+    """With another number of outputs of the dense or convolution layer nearest to the output, drawn afresh."""
+    head = edit.head_layer(network.graph)
+    own = params.owned_by(network, [head])
+    shapes, _ = symbols.infer_shapes(network)
+    bare = params.without(network.with_graph(edit.resize_head(network.graph, head, own, num_classes)), own)
+    resized = {name: (num_classes, *shapes[name][1:]) for name in own if name in shapes}
+    return params.initialize(bare, own, shapes=resized, seed=seed)
+
+
+def compose_networks(first: Network, second: Network, prefix: str = "") -> Network:
+    """`second` on the outputs of `first`, its inputs taking them in order, its names behind `prefix`."""
+    graph = compose.prefixed(second.graph, prefix)
+    inputs, outputs = [prefix + name for name in second.inputs], first.graph.outputs
+    if len(inputs) != len(outputs):
+        raise ModelError(f"compose: the network has {len(outputs)} outputs and the other {len(inputs)} inputs; the numbers "
+                         "must agree.")
+    chained = compose.chain(first.graph, graph, dict(zip(inputs, outputs, strict=True)))
+    return with_graph(first, chained, {prefix + name: array for name, array in second.params.items()},
+                      frozen=first.frozen | {prefix + name for name in second.frozen})
+
+
+def _params_of(additions: Sequence[Network]) -> dict[str, Any]:
+    return {name: array for network in additions for name, array in network.params.items()}
+
+
+def _shapes_with(network: Network, name: str, shape: Shape | None) -> Mapping[str, Shape]:
+    others = {key: value for key, value in network.input_shapes.items() if key != name}
+    return others if shape is None else {**others, name: shape}

@@ -1,0 +1,5 @@
+"""The errors of the model handler, under the import path that Xfer's users know."""
+
+from xfer2.exceptions import LayerNotFoundError, MissingParametersError, ModelError
+
+__all__ = ["LayerNotFoundError", "MissingParametersError", "ModelError"]

@@ -1,0 +1,1 @@
+"""Graphs of MXNet operators as immutable values: pure Python, no mxnet."""

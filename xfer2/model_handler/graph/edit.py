@@ -1,0 +1,278 @@
+"""Edits of a graph. Each is a function from a graph to a new graph; what it keeps, it keeps node for node."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+
+from xfer2.exceptions import ModelError
+from xfer2.model_handler.graph import compose, query
+from xfer2.model_handler.graph.model import Edge, Graph, Node
+
+Known = Collection[str]
+_HEAD_SIZES = {"FullyConnected": "num_hidden", "Convolution": "num_filter"}
+
+
+def prune(graph: Graph, outputs: Iterable[Edge]) -> Graph:
+    """Only what these outputs need."""
+    edges = tuple(outputs)
+    needed = query.ancestors(graph, [edge.node for edge in edges])
+    return Graph(tuple(node for node in graph.nodes if node.name in needed), edges, graph.attrs)
+
+
+def extract(graph: Graph, outputs: Iterable[str], inputs: Iterable[str] | None = None, known: Known = ()) -> Graph:
+    """The part between `inputs` and `outputs`.
+
+    Parameters
+    ----------
+    graph : Graph
+    outputs : iterable of str
+        Layers whose outputs the new graph returns.
+    inputs : iterable of str, optional
+        Layers (or inputs) whose outputs become the new graph's inputs: variables of the same names. By default the
+        graph keeps its own inputs.
+    known : collection of str
+        Variables that have values.
+
+    Raises
+    ------
+    ModelError
+        An output does not depend on the inputs given, or needs another input as well.
+    """
+    wanted = tuple(outputs)
+    edges = [query.resolve_output(graph, name) for name in wanted]
+    if inputs is None:
+        return prune(graph, edges)
+    names = tuple(inputs)
+    cuts = {query.resolve_output(graph, name)[:2]: Edge(name) for name in names}
+    for name, edge in zip(wanted, edges, strict=True):
+        if edge[:2] in cuts:
+            raise ModelError(f"{name!r} cannot be an input and an output of the extracted network at once.")
+    nodes = tuple(Node(name) for name in names) + tuple(
+        compose.redirect(node, cuts) for node in graph.nodes if node.name not in names)
+    cut = prune(Graph(nodes, tuple(edges), graph.attrs), edges)
+    unused = [name for name in names if name not in cut.by_name]
+    if unused:
+        raise ModelError(f"The outputs {', '.join(map(repr, wanted))} do not depend on the input {unused[0]!r}.")
+    others = [name for name in query.variables_with_role(cut, "input", known) if name not in names]
+    if others:
+        raise ModelError(f"The outputs need {', '.join(map(repr, others))} beside the inputs given; name it as an "
+                         "input too, or choose inputs that all paths to the outputs cross.")
+    return cut
+
+
+def truncate(graph: Graph, layer: str) -> Graph:
+    """All up to and including `layer`, which becomes the only output."""
+    return prune(graph, [query.resolve_output(graph, layer)])
+
+
+def remove(graph: Graph, layer: str, known: Known = (), keep: str | None = None) -> Graph:
+    """Take one layer out: what read it now reads what it read. Its parameters go with it unless others use them.
+
+    Parameters
+    ----------
+    graph : Graph
+    layer : str
+    known : collection of str
+        Variables that have values.
+    keep : str, optional
+        For a layer with several inputs, the input that takes its place.
+
+    Raises
+    ------
+    ModelError
+        The layer has several inputs and `keep` does not choose one, several outputs, or it is the only layer.
+    """
+    node = graph.layer(layer)
+    source = _through(graph, node, known, keep)
+    _require_one_output(graph, layer, "removed")
+    if len(graph.layer_names) == 1:
+        raise ModelError(f"{layer!r} is the only layer left and cannot be removed.")
+    gone = _owned(graph, layer, kept={source.node})
+    return _rewire(graph, {(layer, 0): source}, gone=gone)
+
+
+def replace_layer(graph: Graph, layer: str, new: Graph, known: Known = (), new_known: Known = ()) -> Graph:
+    """Put `new` where `layer` was: it reads what the layer read, and who read the layer reads its output.
+
+    The inputs of `new` take the layer's data inputs in order; their numbers must agree.
+    """
+    node = graph.layer(layer)
+    sources = query.data_edges(graph, node, known)
+    inputs = query.variables_with_role(new, "input", new_known)
+    if len(inputs) != len(sources):
+        raise ModelError(f"The layer {layer!r} has {len(sources)} data inputs and what is to replace it {len(inputs)}; "
+                         "the numbers must agree.")
+    _require_one_output(graph, layer, "replaced")
+    gone = _owned(graph, layer, kept={edge.node for edge in sources})
+    taken = graph.by_name.keys() - gone
+    added, outputs = compose.grafted_nodes(taken, new, dict(zip(inputs, sources, strict=True)))
+    return _rewire(graph, {(layer, 0): _one(outputs)}, gone=gone, added=added, after=layer)
+
+
+def insert_after(graph: Graph, name: str, new: Graph, new_known: Known = ()) -> Graph:
+    """Put `new` behind a layer or an input: who read that reads the output of `new`, the graph's outputs included."""
+    edge = query.resolve_output(graph, name)
+    feed = query.single_input(new, "insert_after", new_known)
+    added, outputs = compose.grafted_nodes(graph.by_name, new, {feed: edge})
+    return _rewire(graph, {edge[:2]: _one(outputs)}, added=added, after=edge.node)
+
+
+def rename(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """The same graph with some nodes renamed, each old name to its new one."""
+    for new in names.values():
+        if not new or (new in graph.by_name and new not in names):
+            raise ModelError(f"Cannot rename to {new!r}: the name is " + ("already in the network." if new else "empty."))
+    return compose.map_names(graph, lambda name: names.get(name, name))
+
+
+def set_attrs(graph: Graph, layer: str, attrs: Mapping[str, str]) -> Graph:
+    """The same graph with some attributes of one layer changed."""
+    node = graph.layer(layer)
+    changed = replace(node, attrs={**node.attrs, **attrs})
+    return Graph(tuple(changed if n.name == layer else n for n in graph.nodes), graph.outputs, graph.attrs)
+
+
+def head_layer(graph: Graph) -> str:
+    """The dense or convolution layer nearest to the only output."""
+    edge = query.single_output(graph, "replace_head")
+    while True:
+        node = graph.layer(edge.node)
+        if node.op in _HEAD_SIZES:
+            return node.name
+        below = [e for e in query.data_edges(graph, node) if not graph.by_name[e.node].is_variable]
+        if len(below) != 1:
+            raise ModelError(f"replace_head: going down from the output, {node.name!r} ({node.op}) has {len(below)} "
+                             "inputs before any dense layer, so which layer is the head is ambiguous. Use truncate and "
+                             "add_layer_top.")
+        edge = below[0]
+
+
+def resize_head(graph: Graph, head: str, parameters: Collection[str], count: int) -> Graph:
+    """The graph with `count` outputs of the head; its parameters lose the attributes that told their size."""
+    shared = [name for name in parameters if {user for user, _ in graph.consumers[name]} != {head}]
+    if shared:
+        raise ModelError(f"The head {head!r} shares its parameter {shared[0]!r} with another layer.")
+    key = _HEAD_SIZES[graph.by_name[head].op or ""]
+    told = {"__shape__", key}
+    nodes = tuple(replace(node, attrs={k: v for k, v in node.attrs.items() if k not in told})
+                  if node.name in parameters else node for node in graph.nodes)
+    return set_attrs(Graph(nodes, graph.outputs, graph.attrs), head, {key: str(count)})
+
+
+def drop_top(graph: Graph, count: int, known: Known = ()) -> Graph:
+    """Drop layers from the output down; ambiguous where a dropped layer has several inputs."""
+    _require_more_layers(graph, count)
+    for number in range(count):
+        node = graph.layer(query.single_output(graph, "drop_layer_top").node)
+        sources = query.data_edges(graph, node, known)
+        if len(sources) != 1 or graph.by_name[sources[0].node].is_variable:
+            raise ModelError(
+                f"drop_layer_top: layer {number + 1} to drop, {node.name!r}, has {len(sources)} inputs, so what comes "
+                f"below it is ambiguous: {_listed(sources)}. Choose one with truncate(layer).")
+        graph = prune(graph, sources)
+    return graph
+
+
+def drop_bottom(graph: Graph, count: int, data_name: str, known: Known = ()) -> Graph:
+    """Drop layers from the input up: who read the first layer reads the input. Ambiguous where the input branches."""
+    _require_more_layers(graph, count)
+    for number in range(count):
+        users = list(dict.fromkeys(user for user, _ in graph.consumers[data_name]))
+        if len(users) != 1:
+            raise ModelError(
+                f"drop_layer_bottom: at layer {number + 1} to drop, the input {data_name!r} feeds {len(users)} layers, so "
+                f"which to drop is ambiguous: {', '.join(map(repr, users))}. Choose with remove(layer).")
+        graph = remove(graph, users[0], known)
+    return graph
+
+
+def add_top(graph: Graph, layers: Iterable[Graph], known: Known = ()) -> Graph:
+    """Put graphs with one input and one output on the output, one after another."""
+    for new in layers:
+        top = query.single_output(graph, "add_layer_top")
+        if graph.by_name[top.node].op in query.LOSS_OUTPUTS:
+            raise ModelError(f"Cannot add a layer above the output layer {top.node!r}; drop it first with drop_layer_top().")
+        feed = query.single_input(new, "add_layer_top", known)
+        graph = compose.chain(graph, new, {feed: top})
+        query.single_output(graph, "add_layer_top")
+    return graph
+
+
+def add_bottom(graph: Graph, layers: Iterable[Graph], data_name: str, known: Known = ()) -> Graph:
+    """Put graphs with one input and one output between an input and its readers; the first is lowest."""
+    for new in reversed(list(layers)):
+        graph = insert_after(graph, data_name, new, known)
+    return graph
+
+
+def as_inference(graph: Graph) -> Graph:
+    """Output layers that take a label replaced by what they compute without one: a softmax, a sigmoid, a copy."""
+    labels = query.variables_with_role(graph, "label")
+    nodes = tuple(_without_label(node) for node in graph.nodes if node.name not in labels)
+    return Graph(nodes, graph.outputs, graph.attrs)
+
+
+def _without_label(node: Node) -> Node:
+    if node.op not in query.LOSS_OUTPUTS:
+        return node
+    inputs = node.inputs[:1]
+    if node.op in ("SoftmaxOutput", "Softmax"):
+        axis = "1" if node.attrs.get("multi_output") in ("True", "1", "true") else "-1"
+        return Node(node.name, "softmax", {"axis": axis}, inputs)
+    return Node(node.name, "sigmoid" if node.op == "LogisticRegressionOutput" else "_copy", {}, inputs)
+
+
+def _rewire(graph: Graph, routes: Mapping[tuple[str, int], Edge], gone: Collection[str] = (),
+            added: tuple[Node, ...] = (), after: str = "") -> Graph:
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.name not in gone:
+            nodes.append(compose.redirect(node, routes))
+        if node.name == after:
+            nodes.extend(added)
+    return Graph(tuple(nodes), tuple(routes.get(edge[:2], edge) for edge in graph.outputs), graph.attrs)
+
+
+def _owned(graph: Graph, layer: str, kept: Collection[str]) -> set[str]:
+    """The layer and the variables that nothing but it reads, those in `kept` excepted."""
+    outputs = {edge.node for edge in graph.outputs}
+    variables = {edge.node for edge in graph.by_name[layer].inputs if graph.by_name[edge.node].is_variable}
+    alone = {name for name in variables - set(kept) - outputs
+             if all(user == layer for user, _ in graph.consumers[name])}
+    return {layer} | alone
+
+
+def _through(graph: Graph, node: Node, known: Known, keep: str | None) -> Edge:
+    sources = query.data_edges(graph, node, known)
+    if keep is not None:
+        chosen = query.resolve_output(graph, keep)
+        for edge in sources:
+            if edge[:2] == chosen[:2]:
+                return edge
+        raise ModelError(f"{keep!r} is not an input of {node.name!r}; its inputs are: {_listed(sources)}.")
+    if len(sources) != 1:
+        raise ModelError(f"The layer {node.name!r} has {len(sources)} inputs, so what takes its place is ambiguous: "
+                         f"{_listed(sources)}. Choose one with remove({node.name!r}, keep=...).")
+    return sources[0]
+
+
+def _listed(edges: Iterable[Edge]) -> str:
+    return ", ".join(repr(e.node if e.output == 0 else f"{e.node}_output{e.output}") for e in edges) or "none"
+
+
+def _one(outputs: tuple[Edge, ...]) -> Edge:
+    if len(outputs) != 1:
+        raise ModelError(f"What is put into the network must have one output; it has {len(outputs)}: {_listed(outputs)}.")
+    return outputs[0]
+
+
+def _require_one_output(graph: Graph, layer: str, done: str) -> None:
+    used = query.used_outputs(graph, layer)
+    if used != (0,):
+        raise ModelError(f"The layer {layer!r} has outputs {', '.join(map(str, used))} in use and cannot be {done}.")
+
+
+def _require_more_layers(graph: Graph, count: int) -> None:
+    if count >= len(graph.layer_names):
+        raise ModelError(f"Cannot drop {count} layers: the network has {len(graph.layer_names)}, and one must stay.")

@@ -1,0 +1,159 @@
+"""Questions to a graph: which variable plays which part, who depends on whom, which output a name means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal
+
+from xfer2._validation import nearest
+from xfer2.exceptions import LayerNotFoundError, ModelError
+from xfer2.model_handler.graph.model import Edge, Graph, Node
+
+Role = Literal["input", "parameter", "label"]
+
+_WEIGHT_AND_BIAS = frozenset({1, 2})
+_PARAMETER_POSITIONS: Mapping[str, frozenset[int]] = {
+    "Convolution": _WEIGHT_AND_BIAS,
+    "Convolution_v1": _WEIGHT_AND_BIAS,
+    "Deconvolution": _WEIGHT_AND_BIAS,
+    "FullyConnected": _WEIGHT_AND_BIAS,
+    "Embedding": frozenset({1}),
+    "LeakyReLU": frozenset({1}),
+    "RNN": frozenset({1}),
+    "LayerNorm": _WEIGHT_AND_BIAS,
+    "GroupNorm": _WEIGHT_AND_BIAS,
+    "InstanceNorm": _WEIGHT_AND_BIAS,
+    "BatchNorm": frozenset({1, 2, 3, 4}),
+    "BatchNorm_v1": frozenset({1, 2, 3, 4}),
+    "_contrib_SyncBatchNorm": frozenset({1, 2, 3, 4}),
+    "_contrib_BatchNormWithReLU": frozenset({1, 2, 3, 4}),
+    "_contrib_DeformableConvolution": frozenset({2, 3}),
+    "_contrib_ModulatedDeformableConvolution": frozenset({3, 4}),
+}
+LOSS_OUTPUTS = frozenset({"SoftmaxOutput", "Softmax", "LinearRegressionOutput", "LogisticRegressionOutput",
+                          "MAERegressionOutput", "SVMOutput"})
+BATCH_NORMS = frozenset({"BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU"})
+_OUTPUT_SUFFIX = re.compile(r"^(?P<layer>.+)_output(?P<index>\d*)$")
+
+
+def variable_roles(graph: Graph, known_parameters: Collection[str] = ()) -> dict[str, Role]:
+    """What each variable is for.
+
+    Parameters
+    ----------
+    graph : Graph
+    known_parameters : collection of str
+        Variables that have values; they are parameters wherever they are used.
+
+    Returns
+    -------
+    dict of str to {"input", "parameter", "label"}
+        A variable without a value is a parameter where operators take it only as weight, bias or statistic, a label
+        where it is only the second input of an output layer such as SoftmaxOutput, else an input.
+    """
+    return {name: _role(graph, name, known_parameters) for name in graph.variable_names}
+
+
+def _role(graph: Graph, name: str, known_parameters: Collection[str]) -> Role:
+    if name in known_parameters:
+        return "parameter"
+    uses = [(graph.by_name[user].op or "", position) for user, position in graph.consumers[name]]
+    if uses and all(position in _PARAMETER_POSITIONS.get(op, ()) for op, position in uses):
+        return "parameter"
+    if uses and all(op in LOSS_OUTPUTS and position == 1 for op, position in uses):
+        return "label"
+    return "input"
+
+
+def variables_with_role(graph: Graph, role: Role, known_parameters: Collection[str] = ()) -> tuple[str, ...]:
+    """Names of the variables that play one part, in the graph's order."""
+    return tuple(name for name, found in variable_roles(graph, known_parameters).items() if found == role)
+
+
+def data_edges(graph: Graph, node: Node, known_parameters: Collection[str] = ()) -> tuple[Edge, ...]:
+    """The inputs of `node` through which data flow: not its parameters, not its label, no edge twice."""
+    variables = (edge.node for edge in node.inputs if graph.by_name[edge.node].is_variable)
+    roles = {name: _role(graph, name, known_parameters) for name in variables}
+    return tuple(dict.fromkeys(edge for edge in node.inputs if roles.get(edge.node, "input") == "input"))
+
+
+def parameters_of(graph: Graph, layers: Iterable[str], known_parameters: Collection[str] = ()) -> tuple[str, ...]:
+    """Parameters that these layers take directly, through their edges and not by the look of a name."""
+    taken = {edge.node for name in layers for edge in graph.layer(name).inputs}
+    return tuple(name for name in graph.variable_names
+                 if name in taken and _role(graph, name, known_parameters) == "parameter")
+
+
+def ancestors(graph: Graph, names: Iterable[str]) -> frozenset[str]:
+    """The named nodes and all that feeds them."""
+    found = set(names)
+    for node in reversed(graph.nodes):
+        if node.name in found:
+            found.update(edge.node for edge in node.inputs)
+    return frozenset(found)
+
+
+def descendants(graph: Graph, names: Iterable[str]) -> frozenset[str]:
+    """The named nodes and all that they feed."""
+    found = set(names)
+    for node in graph.nodes:
+        if any(edge.node in found for edge in node.inputs):
+            found.add(node.name)
+    return frozenset(found)
+
+
+def resolve_output(graph: Graph, name: str) -> Edge:
+    """The output that a name means: a layer's (``"conv0"``, ``"conv0_output"``, ``"split0_output1"``) or an input's.
+
+    Raises
+    ------
+    LayerNotFoundError
+        No node of that name.
+    ModelError
+        The layer has several outputs in use and the name does not say which.
+    """
+    node = graph.by_name.get(name)
+    if node is not None and node.is_variable:
+        return Edge(name)
+    if node is not None:
+        used = used_outputs(graph, name)
+        if used[-1] > 0:
+            choices = ", ".join(f"'{name}_output{index}'" for index in used)
+            raise ModelError(f"The layer {name!r} has several outputs; say which: {choices}.")
+        return Edge(name)
+    match = _OUTPUT_SUFFIX.match(name)
+    if match and match["layer"] in graph.by_name and not graph.by_name[match["layer"]].is_variable:
+        if not match["index"]:
+            return resolve_output(graph, match["layer"])
+        return Edge(match["layer"], int(match["index"]))
+    raise LayerNotFoundError(
+        f"The layer {name!r} is not in the network. Nearest of its {len(graph.layer_names)} layers: "
+        f"{', '.join(nearest(name, graph.layer_names))}."
+    )
+
+
+def used_outputs(graph: Graph, name: str) -> tuple[int, ...]:
+    """Which outputs of a node its consumers or the graph's outputs take, in ascending order; (0,) if none."""
+    indices = {edge.output for user, position in graph.consumers[name]
+               for edge in [graph.by_name[user].inputs[position]]}
+    indices.update(edge.output for edge in graph.outputs if edge.node == name)
+    return tuple(sorted(indices)) or (0,)
+
+
+def single_output(graph: Graph, purpose: str) -> Edge:
+    """The only output of the graph, or an error that lists them all."""
+    if len(graph.outputs) > 1:
+        names = ", ".join(repr(edge.node) for edge in graph.outputs)
+        raise ModelError(f"{purpose} needs a network with one output; this one has {len(graph.outputs)}: {names}. "
+                         "Keep one with truncate(layer) or extract(outputs) first.")
+    return graph.outputs[0]
+
+
+def single_input(graph: Graph, purpose: str, known_parameters: Collection[str] = ()) -> str:
+    """The only data input of the graph, or an error that lists them all."""
+    inputs = variables_with_role(graph, "input", known_parameters)
+    if len(inputs) != 1:
+        names = ", ".join(repr(name) for name in inputs) or "none"
+        raise ModelError(f"{purpose} needs a graph with one input; this one has {len(inputs)}: {names}.")
+    return inputs[0]

@@ -1,0 +1,109 @@
+"""Parameters of a network: which a layer owns, which are missing, new values for some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from xfer2._mxnet import mx
+from xfer2.exceptions import MissingParametersError, ModelError
+from xfer2.model_handler import symbols
+from xfer2.model_handler.graph import query
+from xfer2.model_handler.network import Network, Params
+
+
+def owned_by(network: Network, layers: Iterable[str]) -> tuple[str, ...]:
+    """Names of the parameters and statistics of these layers, through the graph's edges, in the graph's order."""
+    return query.parameters_of(network.graph, layers, network.params)
+
+
+def require_values(network: Network, purpose: str) -> None:
+    """Raise unless every parameter has a value."""
+    missing = network.missing
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise MissingParametersError(
+            f"{purpose} needs values for all parameters; {len(missing)} of {len(network.parameter_names)} have none: "
+            f"{shown}. Bind and load the model before handing it over, or give them values with reinitialize().")
+
+
+def split(graph_params: Params, auxiliary: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part one mapping into trained parameters and auxiliary states."""
+    states = set(auxiliary)
+    return ({k: v for k, v in graph_params.items() if k not in states},
+            {k: v for k, v in graph_params.items() if k in states})
+
+
+def without(network: Network, names: Iterable[str]) -> Network:
+    """The network without the values of some parameters."""
+    gone = set(names)
+    return replace(network, arg_params={k: v for k, v in network.arg_params.items() if k not in gone},
+                   aux_params={k: v for k, v in network.aux_params.items() if k not in gone})
+
+
+def with_params(network: Network, values: Params) -> Network:
+    """The network with some parameters' values replaced or given; each is filed as argument or auxiliary state."""
+    arguments, states = split({**network.params, **values}, auxiliary_names(network))
+    return replace(network, arg_params=arguments, aux_params=states)
+
+
+def cast(network: Network, dtype: str) -> Network:
+    """The network with all parameters in another floating-point type."""
+    return replace(network, arg_params={name: array.astype(dtype) for name, array in network.arg_params.items()},
+                   aux_params={name: array.astype(dtype) for name, array in network.aux_params.items()})
+
+
+def auxiliary_names(network: Network) -> list[str]:
+    """Variables that operators update by themselves."""
+    return symbols.to_symbol(network.graph).list_auxiliary_states()
+
+
+def initialize(network: Network, names: Iterable[str] | None = None, initializer: Any = None,
+               shapes: Mapping[str, tuple[int, ...]] | None = None, seed: int | None = None) -> Network:
+    """Draw new values for some parameters.
+
+    Parameters
+    ----------
+    network : Network
+    names : iterable of str, optional
+        By default those that have no values.
+    initializer : mx.init.Initializer, optional
+        For weights that do not name their own; by default ``Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)``
+        (He et al. 2015, arXiv:1502.01852). Biases start at 0, scales at 1, running variances at 1.
+    shapes : mapping of str to tuple of int, optional
+        Shapes of the parameters themselves, where they do not follow from the network.
+    seed : int, optional
+        Seed of MXNet's generator; by default it goes on where it is.
+
+    Raises
+    ------
+    ModelError
+        A shape does not follow from what is known.
+    """
+    wanted = list(network.missing if names is None else names)
+    if not wanted:
+        return network
+    inferred, _ = symbols.infer_shapes(network)
+    found = {**inferred, **(shapes or {})}
+    unknown = [name for name in wanted if name not in found]
+    if unknown:
+        raise ModelError(
+            f"The shape of {unknown[0]!r} does not follow from the network's known shapes ({len(unknown)} such). "
+            f"Give the shape of the input without the batch axis, as in infer_shapes({network.inputs[0]}=(3, 224, 224)).")
+    if seed is not None:
+        mx.random.seed(seed)
+    fill = initializer or mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
+    values = {}
+    for name in wanted:
+        array = mx.nd.zeros(found[name])
+        _draw(fill, name, dict(network.graph.by_name[name].attrs), array)
+        values[name] = array
+    return with_params(network, values)
+
+
+def _draw(fill: Any, name: str, attrs: dict[str, str], array: Any) -> None:
+    try:
+        fill(mx.init.InitDesc(name, attrs), array)  # a variable's own "__init__" attribute goes first
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"No initial value can be drawn for {name!r} of shape {array.shape}: {error}") from error

@@ -1,0 +1,269 @@
+"""Anything that holds a trained network -> Network."""
+
+from __future__ import annotations
+
+import glob
+import inspect
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from xfer2._mxnet import gluoncv, mx
+from xfer2._validation import nearest, parameter_error
+from xfer2.exceptions import ModelError, ParameterError
+from xfer2.model_handler import params, symbols
+from xfer2.model_handler.network import Network, Preprocessing
+from xfer2.model_handler.symbols import first_line
+
+ZOO_DIRECTORY = Path(__file__).resolve().parent.parent / "zoo"
+_IMAGENET: dict[str, Any] = {"scale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_CIFAR: dict[str, Any] = {"scale": 1 / 255, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
+_GLUONCV_SIZES = {"inceptionv3": 299, "xception": 299, "xception71": 299, "nasnet_5_1538": 331, "nasnet_6_4032": 331,
+                  "nasnet_7_1920": 331}
+
+
+def read(model: Any) -> Network:
+    """Read a network from whatever holds it.
+
+    Parameters
+    ----------
+    model : Network, ModelHandler, Module, Block, Symbol, tuple, str or path
+        * ``mx.mod.Module``, bound or not; ``gluon.HybridBlock``, hybridized or not; ``gluon.SymbolBlock``.
+        * ``(symbol, arg_params, aux_params)``, or ``(prefix, epoch)``.
+        * a checkpoint's prefix, or its ``PREFIX-symbol.json``: the newest epoch beside it is read.
+        * ``"zoo:NAME"``: a network that ships with xfer2.
+        * ``"gluoncv:NAME"``: a pre-trained network of gluoncv, which fetches it where it is not in its cache.
+
+    Raises
+    ------
+    ModelError
+        The source cannot be read; the message says which part is wrong.
+    ParameterError
+        `model` is none of these.
+    """
+    if isinstance(model, Network):
+        return model
+    held = getattr(model, "network", None)
+    if isinstance(held, Network):
+        return held
+    if isinstance(model, str) and re.match(r"^(zoo|gluoncv):", model):
+        scheme, _, name = model.partition(":")
+        return _from_zoo(name) if scheme == "zoo" else _from_gluoncv(name)
+    if isinstance(model, (str, os.PathLike)):
+        return _from_checkpoint(os.fspath(model), None)
+    if isinstance(model, mx.mod.Module):
+        return _from_module(model)
+    if isinstance(model, mx.gluon.Block):
+        return _from_block(model)
+    if isinstance(model, mx.sym.Symbol):
+        return _assemble(model, {})
+    if isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], (str, os.PathLike)):
+        return _from_checkpoint(os.fspath(model[0]), model[1])
+    if isinstance(model, tuple) and len(model) in (2, 3) and isinstance(model[0], mx.sym.Symbol):
+        return _assemble(model[0], {**model[1], **(model[2] if len(model) == 3 and model[2] else {})})
+    raise parameter_error(
+        "ModelHandler", "model", "a Module, a Gluon block, a checkpoint prefix, (symbol, arg_params, aux_params), "
+        "'zoo:NAME', 'gluoncv:NAME', a Network or a ModelHandler", model)
+
+
+def load_params(path: str) -> dict[str, Any]:
+    """Read a ``.params`` file in any of MXNet's naming schemes: ``arg:NAME`` and ``aux:NAME``, or bare names.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, cut short, or holds no named arrays.
+    """
+    if not os.path.isfile(path):
+        raise ModelError(f"There is no parameter file {path!r}.")
+    try:
+        loaded = mx.nd.load(path)
+    except (mx.MXNetError, MemoryError, ValueError) as error:
+        raise ModelError(f"{path!r} cannot be read as MXNet parameters; it may be cut short "
+                         f"({os.path.getsize(path):,} bytes): {first_line(error)}") from error
+    if not isinstance(loaded, dict) or not loaded:
+        raise ModelError(f"{path!r} holds {len(loaded)} arrays without names; parameters are saved under their names.")
+    return {re.sub(r"^(arg|aux):", "", name): array for name, array in loaded.items()}
+
+
+def zoo_names() -> list[str]:
+    """Names of the networks that ship with xfer2."""
+    return sorted(path.name[: -len("-symbol.json")] for path in ZOO_DIRECTORY.glob("*-symbol.json"))
+
+
+def preprocessing_of_gluoncv(name: str) -> Preprocessing:
+    """How gluoncv's classification networks were trained to see images, by the networks' names.
+
+    Source: gluoncv's ImageNet and CIFAR-10 evaluation scripts.
+    """
+    if name.startswith("cifar_"):
+        return Preprocessing((3, 32, 32), resize_short=32, crop="center", **_CIFAR)
+    size = _GLUONCV_SIZES.get(name, 224)
+    return Preprocessing((3, size, size), resize_short=round(size / 0.875), crop="center", **_IMAGENET)
+
+
+def _assemble(symbol: Any, values: Mapping[str, Any], **record: Any) -> Network:
+    graph = symbols.from_symbol(symbol)
+    for name, array in values.items():
+        if not isinstance(array, mx.nd.NDArray):
+            raise parameter_error("ModelHandler", f"the parameter {name!r}", "an mx.nd.NDArray", type(array).__name__)
+    states = set(symbol.list_auxiliary_states())
+    network = Network(graph, *params.split(values, states), **record)
+    symbols.infer_shapes(network)  # parameters that contradict the graph are found here, not at the first use
+    return network
+
+
+def _from_module(module: Any) -> Network:
+    if module.binded and module.params_initialized:
+        arguments, states = module.get_params()
+    else:
+        arguments, states = module._arg_params or {}, module._aux_params or {}
+    shapes = {name: tuple(shape[1:]) for name, shape in module.data_shapes} if module.binded else {}
+    return _assemble(module.symbol, {**arguments, **states}, input_shapes=shapes)
+
+
+def _from_block(block: Any) -> Network:
+    symbol = _trace(block)
+    present = set(symbol.list_inputs())
+    values = {name: p.data(p.list_ctx()[0]).as_in_context(mx.cpu()) for name, p in block.collect_params().items()
+              if name in present and p._data is not None}
+    return _assemble(symbol, values)
+
+
+def _trace(block: Any) -> Any:
+    cached = getattr(block, "_cached_graph", None)
+    if cached:
+        return cached[1]
+    names = _input_names(block)
+    try:
+        with _reshape_takes_numbers():
+            output = block(*[mx.sym.var(name) for name in names])
+    except (AttributeError, TypeError, ValueError, AssertionError, LookupError, RuntimeError) as error:
+        raise ModelError(
+            f"The block {type(block).__name__} cannot be traced into a graph with {len(names)} input(s): "
+            f"{first_line(error)} ({type(error).__name__}). Only hybridizable blocks can; call it once on data after "
+            "hybridize() if its inputs are not arguments of hybrid_forward.") from error
+    flat = list(_flatten(output))
+    return flat[0] if len(flat) == 1 else mx.sym.Group(flat)
+
+
+def _input_names(block: Any) -> list[str]:
+    method = getattr(type(block), "hybrid_forward", None)
+    if method is None or "forward" in vars(type(block)):
+        return ["data"]
+    arguments = list(inspect.signature(method).parameters.values())[2:]  # after self and F
+    owned = set(getattr(block, "_reg_params", {}))
+    required = [a for a in arguments if a.default is a.empty and a.name not in owned
+                and a.kind in (a.POSITIONAL_ONLY, a.POSITIONAL_OR_KEYWORD)]
+    return ["data"] if len(required) <= 1 else [f"data{number}" for number in range(len(required))]
+
+
+def _flatten(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _flatten(part)
+    else:
+        yield value
+
+
+@contextmanager
+def _reshape_takes_numbers() -> Iterator[None]:
+    """Let ``Symbol.reshape(0, -1)`` mean what ``NDArray.reshape(0, -1)`` means, while a block is traced.
+
+    MXNet's symbols take the shape as one tuple only, its arrays as numbers too; blocks written with numbers
+    (gluoncv's GroupNorm) run eagerly but cannot be traced without this.
+    """
+    original = mx.sym.Symbol.reshape
+
+    def reshape(self: Any, *shape: Any, **options: Any) -> Any:
+        numbers = len(shape) > 1 and all(isinstance(size, int) for size in shape)
+        return original(self, shape=shape, **options) if numbers else original(self, *shape, **options)
+
+    mx.sym.Symbol.reshape = reshape
+    try:
+        yield
+    finally:
+        mx.sym.Symbol.reshape = original
+
+
+def _from_checkpoint(path: str, epoch: Any) -> Network:
+    prefix = re.sub(r"-symbol\.json$", "", path)
+    symbol_path = f"{prefix}-symbol.json"
+    if not os.path.isfile(symbol_path):
+        raise ModelError(f"There is no checkpoint {prefix!r}: {symbol_path!r} does not exist.{_near_files(prefix)}")
+    if epoch is None:
+        epoch = _newest_epoch(prefix)
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
+        raise parameter_error("ModelHandler", "the epoch of (prefix, epoch)", "an integer of at least 0", epoch)
+    try:
+        text = Path(symbol_path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{symbol_path!r} is no text file: {error}.") from error
+    try:
+        graph = symbols.read_symbol_text(text)
+    except ModelError as error:
+        raise ModelError(f"{symbol_path}: {error}") from error
+    params_path = f"{prefix}-{epoch:04d}.params"
+    values = load_params(params_path)
+    network = _assemble(symbols.to_symbol(graph), values, preprocessing=_read_preprocessing(prefix))
+    if not network.params and network.parameter_names:
+        raise ModelError(
+            f"No name in {params_path!r} is a parameter of {symbol_path!r} (it has {next(iter(values))!r}, the network "
+            f"{network.parameter_names[0]!r}). Files of Block.save_parameters name parameters by the block's "
+            "attributes: load one into its block and hand over the block.")
+    return network
+
+
+def _near_files(prefix: str) -> str:
+    found = sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(prefix) or "."), "*-symbol.json")))
+    if not found:
+        return ""
+    names = nearest(prefix, [re.sub(r"-symbol\.json$", "", path) for path in found], 3)
+    return f" Checkpoints in that folder: {', '.join(names)}."
+
+
+def _newest_epoch(prefix: str) -> int:
+    found = [int(match[1]) for path in glob.glob(f"{glob.escape(prefix)}-*.params")
+             if (match := re.match(r"^-(\d{4,})\.params$", path[len(prefix):]))]
+    if not found:
+        raise ModelError(f"There are no parameters beside {prefix!r}-symbol.json: a file {prefix}-0000.params was expected.")
+    return max(found)
+
+
+def _read_preprocessing(prefix: str) -> Preprocessing | None:
+    path = Path(f"{prefix}-preprocessing.json")
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(record, dict):
+        raise ModelError(f"{path} must hold an object.")
+    return Preprocessing.from_mapping(record, origin=str(path))
+
+
+def _from_zoo(name: str) -> Network:
+    names = zoo_names()
+    if name not in names:
+        raise ParameterError(f"The zoo has no network {name!r}. It has: {', '.join(names) or 'none'}.")
+    return params.cast(_from_checkpoint(str(ZOO_DIRECTORY / name), 0), "float32")
+
+
+def _from_gluoncv(name: str) -> Network:
+    zoo = gluoncv().model_zoo
+    known = list(zoo.get_model_list())
+    if name.lower() not in known:
+        raise ParameterError(f"gluoncv has no model {name!r}. Nearest: {', '.join(nearest(name, known))}.")
+    try:
+        block = zoo.get_model(name, pretrained=True)
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:
+        raise ModelError(f"gluoncv could not load the weights of {name!r} ({first_line(error)}). It fetches them to "
+                         "~/.mxnet/models at first use, which needs a network.") from error
+    network = _from_block(block)
+    return replace(network, preprocessing=preprocessing_of_gluoncv(name.lower())) if len(network.inputs) == 1 else network

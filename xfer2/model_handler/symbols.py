@@ -1,0 +1,140 @@
+"""Graph <-> mxnet.sym.Symbol, and what only MXNet knows of a graph: shapes, and how many outputs an operator has."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from xfer2._mxnet import Symbol, mx
+from xfer2.exceptions import DataError, ModelError
+from xfer2.model_handler.graph import codec
+from xfer2.model_handler.graph.model import Edge, Graph, Node
+from xfer2.model_handler.network import Network
+
+Shape = tuple[int, ...]
+
+
+def to_symbol(graph: Graph) -> Symbol:
+    """The MXNet symbol of a graph."""
+    check_output_numbers(graph)
+    try:
+        return mx.sym.load_json(codec.encode(graph))
+    except mx.MXNetError as error:
+        raise ModelError(f"MXNet refuses the graph: {first_line(error)}") from error
+
+
+def from_symbol(symbol: Symbol) -> Graph:
+    """The graph of an MXNet symbol."""
+    return codec.decode(symbol.tojson())
+
+
+def read_symbol_text(text: str) -> Graph:
+    """Decode symbol JSON of any MXNet version, checked in Python first and brought to version 1.9.1 by MXNet."""
+    graph = codec.decode(text)
+    symbol = to_symbol(graph)
+    return graph if codec.written_by(graph) == codec.MXNET_VERSION else from_symbol(symbol)
+
+
+def check_output_numbers(graph: Graph) -> None:
+    """Raise where an edge takes an output that its operator does not have.
+
+    MXNet's reader does not check this and ends the process with a segmentation fault. Output 0 exists always; for the
+    others each operator concerned is built alone and counted.
+    """
+    edges = [edge for node in graph.nodes for edge in node.inputs] + list(graph.outputs)
+    for name in dict.fromkeys(edge.node for edge in edges if edge.output > 0):
+        count = _output_count(graph.by_name[name])
+        highest = max(edge.output for edge in edges if edge.node == name)
+        if highest >= count:
+            raise ModelError(f"An edge takes output {highest} of {name!r}, which has {count} "
+                             f"output{'s' if count != 1 else ''}.")
+
+
+def _output_count(node: Node) -> int:
+    variables = tuple(Node(f"input{number}") for number in range(len(node.inputs)))
+    alone = replace(node, inputs=tuple(Edge(v.name) for v in variables))
+    try:
+        symbol = mx.sym.load_json(codec.encode(Graph((*variables, alone), (Edge(node.name),),
+                                                     codec.current_version_attrs())))
+    except mx.MXNetError as error:
+        raise ModelError(f"MXNet refuses the layer {node.name!r}: {first_line(error)}") from error
+    return sum(name.startswith(f"{node.name}_") for name in symbol.get_internals().list_outputs())
+
+
+def infer_shapes(network: Network, input_shapes: Mapping[str, Shape] | None = None, batch_size: int = 1,
+                 outputs: Iterable[Edge] | None = None) -> tuple[dict[str, Shape], list[Shape | None]]:
+    """Shapes of all variables and of some outputs, as far as they follow from what is known.
+
+    Parameters
+    ----------
+    network : Network
+    input_shapes : mapping of str to tuple of int, optional
+        Without the batch axis; they take the place of the network's own record.
+    batch_size : int
+    outputs : iterable of Edge, optional
+        By default the graph's own.
+
+    Returns
+    -------
+    variables : dict of str to tuple of int
+        Only those that are known in full, batch axis included.
+    shapes : list of tuple of int or None
+        One per output; None where it does not follow.
+
+    Raises
+    ------
+    ModelError
+        Shapes contradict each other; the message names the layer.
+    """
+    graph = network.graph
+    edges = graph.outputs if outputs is None else tuple(outputs)
+    symbol = to_symbol(Graph(graph.nodes, edges, graph.attrs))
+    known = {name: array.shape for name, array in network.params.items()}
+    given = {**network.input_shapes, **(input_shapes or {})}
+    known.update({name: (batch_size, *given[name]) for name in network.inputs if name in given})
+    present = set(symbol.list_inputs())
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            args, outs, auxes = symbol.infer_shape_partial(**{k: v for k, v in known.items() if k in present})
+    except (mx.MXNetError, ValueError) as error:
+        raise ModelError(f"The shapes of the network contradict each other: {first_line(error)}") from error
+    names = symbol.list_arguments() + symbol.list_auxiliary_states()
+    found = dict(zip(names, [*args, *auxes], strict=True))
+    return ({name: shape for name, shape in found.items() if _is_full(shape)},
+            [shape if _is_full(shape) else None for shape in outs])
+
+
+def shapes_for_data(network: Network, data_shapes: Mapping[str, Shape],
+                    batch_size: int = 1) -> tuple[dict[str, Shape], list[Shape | None]]:
+    """As `infer_shapes`, for data that a user gave: that they do not fit is the data's error, not the network's."""
+    try:
+        return infer_shapes(network, data_shapes, batch_size)
+    except ModelError as error:
+        def listed(shapes: Mapping[str, Shape]) -> str:
+            return ", ".join(f"{name} (n, {', '.join(map(str, shape))})" for name, shape in shapes.items())
+
+        expected = f" The network expects {listed(network.input_shapes)}." if network.input_shapes else ""
+        raise DataError(f"The data do not fit the network: got {listed(data_shapes)}.{expected} {error}") from error
+
+
+def layer_shapes(network: Network, input_shapes: Mapping[str, Shape] | None = None) -> dict[str, Shape | None]:
+    """Output shape of every layer without the batch axis; None where it does not follow from what is known."""
+    layers = network.graph.layer_names
+    _, shapes = infer_shapes(network, input_shapes, outputs=[Edge(name) for name in layers])
+    return {name: None if shape is None else shape[1:] for name, shape in zip(layers, shapes, strict=True)}
+
+
+def first_line(error: BaseException) -> str:
+    """What MXNet has to say, without the native stack trace."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    trace = re.compile(r"^(\[bt\]|Stack trace|Traceback|File \"|\d+: |\(\d+\)|\[\d\d:\d\d:\d\d\])")
+    useful = [line for line in lines if not trace.match(line)] or lines
+    text = re.sub(r"^MXNetError: ", "", " ".join(useful[:2]))
+    return text if len(text) <= 400 else text[:397] + "..."
+
+
+def _is_full(shape: Shape | None) -> bool:
+    return shape is not None and len(shape) > 0 and all(size > 0 for size in shape)

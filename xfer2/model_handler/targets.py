@@ -1,0 +1,156 @@
+"""Network -> a Gluon block, a Module, a checkpoint on disk, an ONNX file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from xfer2._mxnet import Block, Module, mx
+from xfer2._optional import require
+from xfer2.exceptions import ModelError
+from xfer2.model_handler import params, symbols
+from xfer2.model_handler.graph import edit, query
+from xfer2.model_handler.network import Network
+
+_INITIALIZER = dict(rnd_type="gaussian", factor_type="in", magnitude=2)
+
+
+def training_graph(network: Network) -> Any:
+    """The graph in which frozen BatchNorm layers use their running statistics, so that training leaves those alone.
+
+    With gradients off alone, MXNet's BatchNorm still normalises by the batch and moves its running mean while recording.
+    """
+    graph = network.graph
+    for name in network.frozen:
+        if graph.by_name[name].op in query.BATCH_NORMS:
+            graph = edit.set_attrs(graph, name, {"use_global_stats": "True"})
+    return graph
+
+
+def to_block(network: Network, context: Any = None) -> Block:
+    """A Gluon block that computes and trains the network.
+
+    Output layers with a label (SoftmaxOutput) become what they compute without one (a softmax), so that the block takes
+    data only; for a Gluon loss on logits, drop that layer first. Parameters without values are left to be initialised
+    (``block.initialize()`` keeps those that have values). Frozen parameters have ``grad_req="null"``.
+    """
+    symbol = symbols.to_symbol(edit.as_inference(training_graph(network)))
+    inputs = [mx.sym.var(name) for name in network.inputs]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Cannot decide type")  # parameters' types are set below
+        block = mx.gluon.SymbolBlock(symbol, inputs)
+    frozen = network.frozen_parameters
+    states = set(symbol.list_auxiliary_states())
+    shapes, _ = symbols.infer_shapes(network)
+    for name, parameter in block.collect_params().items():
+        value = network.params.get(name)
+        if value is not None:
+            parameter.shape = value.shape
+            parameter.dtype = value.dtype
+            parameter.initialize(init=mx.init.Zero(), ctx=context or mx.cpu())
+            parameter.set_data(value)
+        elif name in shapes:
+            parameter.shape = shapes[name]
+        parameter.grad_req = "null" if name in frozen or name in states else "write"
+    return block
+
+
+def to_module(network: Network, data_shapes: Any, label_shapes: Any, contexts: Any, for_training: bool = True,
+              fixed: Iterable[str] = ()) -> Module:
+    """A bound MXNet Module with the network's parameters; those without values are drawn.
+
+    Parameters
+    ----------
+    network : Network
+    data_shapes, label_shapes : list of mx.io.DataDesc
+        As a DataIter provides them.
+    contexts : list of mx.Context
+    for_training : bool
+    fixed : iterable of str
+        Parameters to hold fixed beside those of the frozen layers.
+    """
+    labels = network.labels
+    module = mx.mod.Module(
+        symbols.to_symbol(training_graph(network)), context=contexts, data_names=[name for name, *_ in data_shapes],
+        label_names=list(labels) or None, fixed_param_names=sorted({*fixed, *network.frozen_parameters}) or None)
+    try:
+        module.bind(data_shapes=data_shapes, label_shapes=label_shapes if labels else None, for_training=for_training)
+        module.init_params(mx.init.Xavier(**_INITIALIZER), arg_params=dict(network.arg_params),
+                           aux_params=dict(network.aux_params), allow_missing=True, allow_extra=True)
+    except (mx.MXNetError, ValueError, RuntimeError) as error:
+        raise ModelError(f"The network cannot be bound to data of shapes {list(data_shapes)}: "
+                         f"{symbols.first_line(error)}") from error
+    return module
+
+
+def from_block(network: Network, block: Block) -> Network:
+    """The network with the parameter values that `block`, made of it by `to_block`, has now."""
+    return params.with_params(network, {name: p.data(p.list_ctx()[0]).as_in_context(mx.cpu()).copy()
+                                        for name, p in block.collect_params().items() if p._data is not None})
+
+
+def save_checkpoint(network: Network, prefix: str, epoch: int = 0) -> list[str]:
+    """Write ``PREFIX-symbol.json``, ``PREFIX-EPOCH.params`` and, where known, ``PREFIX-preprocessing.json``.
+
+    Plain MXNet loads the first two. Each file is written under a temporary name and renamed.
+
+    Returns
+    -------
+    list of str
+        The paths written.
+    """
+    params.require_values(network, "save")
+    folder = os.path.dirname(prefix) or "."
+    if not os.path.isdir(folder):
+        raise ModelError(f"Cannot save to {prefix!r}: there is no folder {folder!r}.")
+    arrays = {**{f"arg:{k}": v for k, v in network.arg_params.items()},
+              **{f"aux:{k}": v for k, v in network.aux_params.items()}}
+    texts = {f"{prefix}-symbol.json": symbols.to_symbol(network.graph).tojson()}
+    if network.preprocessing is not None:
+        texts[f"{prefix}-preprocessing.json"] = network.preprocessing.to_json()
+    params_path = f"{prefix}-{epoch:04d}.params"
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        mx.nd.save(os.path.join(scratch, "params"), arrays)
+        os.replace(os.path.join(scratch, "params"), params_path)
+        for path, text in texts.items():
+            Path(scratch, "text").write_text(text, encoding="utf-8")
+            os.replace(os.path.join(scratch, "text"), path)
+    return [*texts, params_path]
+
+
+def save_onnx(network: Network, path: str, input_shapes: dict[str, tuple[int, ...]] | None = None) -> None:
+    """Write an ONNX file (batch axis dynamic), with parameters as initializers only, so that runtimes can fold them.
+
+    Raises
+    ------
+    ModelError
+        An operator has no ONNX translation, or the shape of an input is not known.
+    """
+    params.require_values(network, "export_onnx")
+    onnx = require("onnx", "export_onnx", "onnx<1.17")
+    shapes = {**network.input_shapes, **(input_shapes or {})}
+    unknown = [name for name in network.inputs if name not in shapes]
+    if unknown:
+        raise ModelError(f"export_onnx needs the shape of the input {unknown[0]!r}; give it without the batch axis, for "
+                         f"example export_onnx(path, {unknown[0]}=(3, 224, 224)).")
+    graph = edit.as_inference(network.graph)
+    known = [(1, *shapes[name]) for name in network.inputs]
+    batched = [("batch", *shapes[name]) for name in network.inputs]
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".") as scratch:
+        written = os.path.join(scratch, "model.onnx")
+        try:
+            mx.onnx.export_model(symbols.to_symbol(graph), dict(network.params), known, "float32", written,
+                                 dynamic=True, dynamic_input_shapes=batched)
+        except (AttributeError, NotImplementedError, KeyError, ValueError, RuntimeError) as error:
+            raise ModelError(f"The network has no ONNX form: {symbols.first_line(error)}") from error
+        model = onnx.load(written)
+        initialized = {tensor.name for tensor in model.graph.initializer}
+        kept = [value for value in model.graph.input if value.name not in initialized]
+        del model.graph.input[:]
+        model.graph.input.extend(kept)
+        onnx.save(model, written)
+        os.replace(written, path)

@@ -1,0 +1,126 @@
+"""The directory format: files, a manifest with their hashes, written at once or not at all. Knows nothing of methods.
+
+No pickle: JSON for what is said, safetensors for arrays, skops for scikit-learn estimators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xfer2.exceptions import PersistenceError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def write_directory(path: str | os.PathLike[str], manifest: Mapping[str, Any], files: Mapping[str, bytes],
+                    overwrite: bool = False) -> None:
+    """Write files and a manifest as one directory.
+
+    All is written to a temporary name beside the target and renamed, so a reader sees the whole or nothing.
+
+    Raises
+    ------
+    PersistenceError
+        The target exists and may not be overwritten, or is no saved directory, or its folder does not exist.
+    """
+    target = Path(path)
+    if target.exists() and not overwrite:
+        raise PersistenceError(f"{str(target)!r} exists; choose another path or pass overwrite=True.")
+    if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise PersistenceError(f"{str(target)!r} exists and was not written by xfer2; it is not overwritten.")
+    if not target.parent.is_dir():
+        raise PersistenceError(f"Cannot save to {str(target)!r}: there is no folder {str(target.parent)!r}.")
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    document = {"format": FORMAT, **manifest, "files": hashes}
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        new = scratch / "new"
+        new.mkdir()
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+        (new / MANIFEST).write_text(json.dumps(document, indent=2, allow_nan=False), encoding="utf-8")
+        if target.exists():
+            target.rename(scratch / "old")
+        new.rename(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def read_directory(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Read a directory that `write_directory` wrote: its manifest and its files, each checked against its hash.
+
+    Raises
+    ------
+    PersistenceError
+        It is no such directory, its format is newer, or a file is missing or changed; the message names the file.
+    """
+    folder = Path(path)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PersistenceError(f"{str(folder)!r} is no saved repurposer: it has no {MANIFEST}.") from error
+    except (OSError, ValueError) as error:
+        raise PersistenceError(f"{str(folder / MANIFEST)!r} cannot be read: {error}.") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise PersistenceError(f"{str(folder / MANIFEST)!r} is no manifest of xfer2.")
+    if manifest.get("format") != FORMAT:
+        raise PersistenceError(f"{str(folder)!r} has format {manifest.get('format')!r}; this version of xfer2 reads "
+                               f"format {FORMAT}.")
+    return manifest, {name: _checked(folder, name, digest) for name, digest in manifest["files"].items()}
+
+
+def _checked(folder: Path, name: str, digest: Any) -> bytes:
+    if Path(name).name != name:
+        raise PersistenceError(f"The manifest of {str(folder)!r} names {name!r}, which is not a plain file name.")
+    try:
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise PersistenceError(f"{str(folder / name)!r} is missing or cannot be read: {error}.") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise PersistenceError(f"{str(folder / name)!r} is not what was saved: its sha256 differs from the manifest's.")
+    return content
+
+
+def to_plain(name: str, value: Any) -> Any:
+    """A parameter's value as JSON can hold it; `from_plain` gives it back.
+
+    Raises
+    ------
+    PersistenceError
+        The value is of a kind that cannot be saved; the message names the parameter.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return {"kind": type(value).__name__, "items": [to_plain(name, item) for item in value]}
+    if isinstance(value, dict):
+        return {"kind": "dict", "items": [[to_plain(name, k), to_plain(name, v)] for k, v in value.items()]}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufUO":
+        return {"kind": "array", "dtype": value.dtype.str if value.dtype.kind != "O" else "O",
+                "items": [to_plain(name, item) for item in value.tolist()]}
+    raise PersistenceError(f"The parameter {name!r} holds a {type(value).__name__}, which cannot be saved without pickle; "
+                           "use None, numbers, texts, lists or dicts.")
+
+
+def from_plain(value: Any) -> Any:
+    """Undo `to_plain`."""
+    if not isinstance(value, dict):
+        return value
+    items = value["items"]
+    if value["kind"] == "dict":
+        return {from_plain(k): from_plain(v) for k, v in items}
+    if value["kind"] == "array":
+        return np.array([from_plain(item) for item in items], dtype=np.dtype(value["dtype"]))
+    return (tuple if value["kind"] == "tuple" else list)(from_plain(item) for item in items)

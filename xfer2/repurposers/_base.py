@@ -1,0 +1,165 @@
+"""What every repurposer is: a scikit-learn classifier over a source network, with Xfer's names for the same things."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.exceptions import NotFittedError
+
+import xfer2
+from xfer2._mxnet import mx
+from xfer2.exceptions import DataError, PersistenceError
+from xfer2.persistence import from_plain, read_directory, to_plain, write_directory
+from xfer2.uncertainty.predictions import Prediction
+
+_CONTEXTS = {"cpu": mx.cpu, "gpu": mx.gpu}
+
+
+class Repurposer(ClassifierMixin, BaseEstimator):
+    """Base of all repurposers.
+
+    A subclass stores its constructor's arguments unchanged, implements `fit` and `predict_uncertainty`, and says what
+    of it is saved by `_to_files` and `_from_files`.
+
+    Attributes
+    ----------
+    method : str
+        Short name in the registry; empty for a class of a user's own, which is loaded by ``MyRepurposer.load(path)``.
+    classes_ : numpy.ndarray (k,)
+        Labels seen by `fit`, sorted.
+    """
+
+    method: ClassVar[str] = ""
+    classes_: np.ndarray
+
+    @abstractmethod
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Learn the task of X; labels from `y`, or from the data where they carry their own."""
+
+    @abstractmethod
+    def predict_uncertainty(self, X: Any) -> Prediction:
+        """Labels, probabilities and how uncertain they are."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each example (n,), of the labels' own type."""
+        return self.predict_uncertainty(X).labels
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Class probabilities (n, k), columns as in ``classes_``."""
+        return self.predict_uncertainty(X).probabilities
+
+    def repurpose(self, train_data: Any, labels: Any = None) -> Any:
+        """`fit`, by Xfer's name."""
+        return self.fit(train_data, labels)
+
+    def predict_label(self, test_data: Any) -> np.ndarray:
+        """`predict`, by Xfer's name."""
+        return self.predict(test_data)
+
+    def predict_probability(self, test_data: Any) -> np.ndarray:
+        """`predict_proba`, by Xfer's name."""
+        return self.predict_proba(test_data)
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the repurposer, source network included, to a directory; `xfer2.load` gives the same predictions.
+
+        Raises
+        ------
+        PersistenceError
+            The path exists, or a parameter cannot be saved without pickle.
+        """
+        self._check_is_fitted()
+        manifest = {
+            "method": self.method,
+            "class": type(self).__name__,
+            "xfer2": xfer2.__version__,
+            "versions": {"mxnet": mx.__version__, "numpy": np.__version__},
+            "parameters": {name: to_plain(name, value) for name, value in self._saved_parameters().items()},
+            "classes": to_plain("classes_", self.classes_),
+            "learned": to_plain("learned", self._learned()),
+        }
+        write_directory(path, manifest, self._to_files(), overwrite)
+
+    def save_repurposer(self, model_name: str, model_directory: str = "", save_source_model: bool | None = None) -> None:
+        """`save` to ``model_directory/model_name``, by Xfer's name; the source network is always saved."""
+        self.save(os.path.join(model_directory, model_name))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], trusted: tuple[str, ...] = ()) -> Any:
+        """Read a repurposer of this class; see `xfer2.load`."""
+        manifest, files = read_directory(path)
+        return cls._restore(manifest, files, trusted)
+
+    @classmethod
+    def _restore(cls, manifest: Mapping[str, Any], files: Mapping[str, bytes], trusted: tuple[str, ...]) -> Any:
+        if manifest.get("class") != cls.__name__:
+            raise PersistenceError(f"The directory holds a {manifest.get('class')}, not a {cls.__name__}; "
+                                   "use xfer2.load, or that class's load.")
+        parameters = {name: from_plain(value) for name, value in manifest["parameters"].items()}
+        if parameters.get("context_function") in _CONTEXTS:
+            parameters["context_function"] = _CONTEXTS[parameters["context_function"]]
+        restored = object.__new__(cls)
+        for name, value in parameters.items():
+            setattr(restored, name, value)
+        restored._from_files(files, from_plain(manifest["learned"]), trusted)
+        restored.classes_ = from_plain(manifest["classes"])
+        return restored
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Accuracy on X; labels from `y`, or from the data where they carry their own."""
+        prediction, own = self._predict_with_labels(X)
+        truth = own if y is None else np.asarray(y)
+        if truth is None:
+            raise DataError(f"{type(self).__name__}.score needs labels: pass y, or data that carry their own.")
+        return float(np.average(prediction.labels == truth, weights=sample_weight))
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor's arguments; with `deep`, those of nested estimators too, but nothing of the source network."""
+        values = super().get_params(deep=False)
+        if deep:
+            for name, value in list(values.items()):
+                if name != "source_model" and isinstance(value, BaseEstimator):
+                    values.update({f"{name}__{key}": nested for key, nested in value.get_params().items()})
+        return values
+
+    def __sklearn_clone__(self) -> Any:
+        """A copy with the same parameters and nothing learned; the source network is shared, not copied."""
+        values = {name: value if name == "source_model" else clone(value, safe=False)
+                  for name, value in self.get_params(deep=False).items()}
+        return type(self)(**values)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "classes_")
+
+    def _check_is_fitted(self) -> None:
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError(f"This {type(self).__name__} has learned nothing yet; call fit or repurpose first.")
+
+    def _saved_parameters(self) -> dict[str, Any]:
+        """Parameters as they go into the manifest: all but the source, and devices by name."""
+        values = {name: value for name, value in self.get_params(deep=False).items() if name != "source_model"}
+        for name, function in _CONTEXTS.items():
+            if values.get("context_function") is function:
+                values["context_function"] = name
+        return values
+
+    @abstractmethod
+    def _predict_with_labels(self, X: Any) -> tuple[Prediction, np.ndarray | None]:
+        """The prediction for X, and the labels that X carries."""
+
+    @abstractmethod
+    def _to_files(self) -> dict[str, bytes]:
+        """All that `_from_files` needs, by file name."""
+
+    @abstractmethod
+    def _from_files(self, files: Mapping[str, bytes], learned: dict[str, Any], trusted: tuple[str, ...]) -> None:
+        """Take learned attributes from files; `trusted` are types that the caller allows beyond xfer2's own."""
+
+    def _learned(self) -> dict[str, Any]:
+        """Small learned values for the manifest."""
+        return {}

@@ -1,0 +1,189 @@
+"""Repurposers that train a classifier on features extracted from the source network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from xfer2._mxnet import mx
+from xfer2._validation import as_names, check_integer
+from xfer2.data.batches import open_batches
+from xfer2.exceptions import DataError, PersistenceError
+from xfer2.features.engines.mxnet import MxnetEngine
+from xfer2.features.extractor import extract, pruned
+from xfer2.features.store import Features
+from xfer2.model_handler import archive, sources
+from xfer2.model_handler.network import Network
+from xfer2.repurposers._base import Repurposer
+from xfer2.uncertainty.predictions import Prediction
+
+_HEAD_FILE = "head.skops"
+_TRUSTED_PREFIX = "xfer2.heads."
+
+
+class MetaModelRepurposer(Repurposer):
+    """Base of repurposers with a head on features.
+
+    A subclass of one's own implements `_train_model_from_features` and `_predict_probability_from_features`; where the
+    head is a scikit-learn estimator with ``predict_proba``, the first is enough.
+
+    Parameters
+    ----------
+    source_model : model
+        Whatever `ModelHandler` reads.
+    feature_layer_names : str or list of str
+        Layers to take features from; those of several layers are put side by side.
+    context_function : callable
+        ``mx.cpu`` or ``mx.gpu``.
+    num_devices : int
+    pool : {"avg", "max"}, optional
+        Reduce maps (n, c, h, w) to (n, c); by default they are flattened.
+    batch_size : int
+        Examples a batch in extraction.
+    errors : {"raise", "skip"}
+        What to do with an image that cannot be decoded.
+
+    Attributes
+    ----------
+    head_ : classifier
+        Also under Xfer's name, ``target_model``.
+    network_ : Network
+        The part of the source that the features need.
+    feature_indices_per_layer_ : dict of str to numpy.ndarray
+        Columns of the features by layer.
+    """
+
+    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
+                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, pool: str | None = None,
+                 batch_size: int = 32, errors: str = "raise") -> None:
+        self.source_model = source_model
+        self.feature_layer_names = feature_layer_names
+        self.context_function = context_function
+        self.num_devices = num_devices
+        self.pool = pool
+        self.batch_size = batch_size
+        self.errors = errors
+
+    @property
+    def target_model(self) -> Any:
+        """The trained head; None before `fit`."""
+        return getattr(self, "head_", None)
+
+    def fit(self, X: Any, y: Any = None) -> MetaModelRepurposer:
+        """Extract features of X and train the head on them.
+
+        Parameters
+        ----------
+        X : array, path, DataIter, DataLoader, Dataset
+            See `xfer2.extract_features`.
+        y : array-like (n,), optional
+            Labels of any type; by default the data's own.
+
+        Raises
+        ------
+        DataError
+            No labels, one class only, or features that are not finite.
+        LayerNotFoundError, MissingParametersError
+            The source does not have the layers, or no values for their parameters.
+        """
+        owner = type(self).__name__
+        names = as_names(owner, "feature_layer_names", self.feature_layer_names)
+        network = pruned(sources.read(self.source_model), names)
+        features = self._extract(network, names, X, y)
+        labels = self._check_labels(features.labels)
+        _check_finite(owner, features)
+        columns = features.columns()
+        head = self._train_model_from_features(features.matrix(), labels, columns)
+        self.network_, self.feature_indices_per_layer_, self.head_ = network, columns, head
+        self.classes_ = np.unique(labels)
+        return self
+
+    def predict_uncertainty(self, X: Any) -> Prediction:
+        """Labels, probabilities and predictive entropy for X."""
+        return self._predict_with_labels(X)[0]
+
+    def get_features_from_source_model(self, data: Any) -> Features:
+        """Features of `data` as `fit` extracts them."""
+        names = as_names(type(self).__name__, "feature_layer_names", self.feature_layer_names)
+        return self._extract(pruned(sources.read(self.source_model), names), names, data, None)
+
+    def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
+                                   feature_indices_per_layer: Mapping[str, np.ndarray]) -> Any:
+        """Train the head on features (n, d) and labels (n,), and return it. To be implemented by the method."""
+        raise TypeError(f"{type(self).__name__} does not say how its head is trained: implement "
+                        "_train_model_from_features(features, labels, feature_indices_per_layer).")
+
+    def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
+        """Class probabilities (n, k) for features (n, d), columns in the order of the sorted labels."""
+        return np.asarray(self.head_.predict_proba(features))
+
+    def _predict_with_labels(self, X: Any) -> tuple[Prediction, np.ndarray | None]:
+        self._check_is_fitted()
+        features = self._extract(self.network_, tuple(self.feature_indices_per_layer_), X, None)
+        widths = {layer: len(columns) for layer, columns in features.columns().items()}
+        learned = {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}
+        if widths != learned:
+            raise DataError(f"{type(self).__name__}: the data give features of other sizes ({widths}) than those it was "
+                            f"fitted on ({learned}).")
+        _check_finite(type(self).__name__, features)
+        probabilities = self._predict_probability_from_features(features.matrix())
+        return Prediction(probabilities, self.classes_, features.ids, skipped=features.skipped), features.labels
+
+    def _extract(self, network: Network, names: tuple[str, ...], X: Any, y: Any) -> Features:
+        owner = type(self).__name__
+        count = check_integer(owner, "num_devices", self.num_devices)
+        batches = open_batches(X, network, y, self.batch_size, self.errors, owner)
+        devices = [self.context_function(number) for number in range(count)]
+        return extract(network, batches, names, self.pool, engine=lambda part: MxnetEngine(part, devices))
+
+    def _check_labels(self, labels: np.ndarray | None) -> np.ndarray:
+        owner = type(self).__name__
+        if labels is None:
+            raise DataError(f"{owner} needs labels: pass them as y, or data that carry their own (class folders, a CSV "
+                            "with a second column, an iterator with labels).")
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise DataError(f"{owner}: some labels are NaN or infinite.")
+        if len(np.unique(labels)) < 2:
+            raise DataError(f"{owner} needs at least two classes; all {len(labels)} labels are {labels[0]!r}.")
+        return labels
+
+    def _to_files(self) -> dict[str, bytes]:
+        from skops.io import dumps
+
+        return {**archive.to_files(self.network_), _HEAD_FILE: dumps(self.head_)}
+
+    def _from_files(self, files: Mapping[str, bytes], learned: dict[str, Any], trusted: tuple[str, ...]) -> None:
+        self.network_ = self.source_model = archive.from_files(files)
+        self.head_ = _load_head(files[_HEAD_FILE], trusted)
+        start = 0
+        self.feature_indices_per_layer_ = {}
+        for layer, width in learned["widths"].items():
+            self.feature_indices_per_layer_[layer] = np.arange(start, start + width)
+            start += width
+
+    def _learned(self) -> dict[str, Any]:
+        return {"widths": {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}}
+
+
+def _load_head(content: bytes, trusted: tuple[str, ...]) -> Any:
+    from skops.io import get_untrusted_types, loads
+
+    unknown = [name for name in get_untrusted_types(data=content)
+               if not name.startswith(_TRUSTED_PREFIX) and name not in trusted]
+    if unknown:
+        raise PersistenceError(f"The saved head holds types that xfer2 does not know: {', '.join(unknown)}. If you trust "
+                               f"where it comes from, load it with xfer2.load(path, trusted={tuple(unknown)!r}).")
+    return loads(content, trusted=get_untrusted_types(data=content))
+
+
+def _check_finite(owner: str, features: Features) -> None:
+    for layer in features.layers:
+        flat = features.flat(layer)
+        good = np.isfinite(flat).all(axis=1)
+        if not good.all():
+            row = int(np.argmin(good))
+            raise DataError(f"{owner}: the features of layer {layer!r} are NaN or infinite for {int((~good).sum())} of "
+                            f"{len(good)} examples, the first {features.ids[row]!r}. Look for NaN in the data, or for a "
+                            "layer that overflows.")

@@ -1,0 +1,44 @@
+"""The methods. Loading, exports and the command line derive from these rows."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from xfer2._validation import nearest
+from xfer2.exceptions import ParameterError
+
+
+@dataclass(frozen=True)
+class Method:
+    """One repurposer: its short name, where its class is, what it is, and what it can do.
+
+    Tags: ``meta-model`` (a classifier on extracted features), ``network`` (trains a target network), ``posterior``
+    (answers with aleatoric and epistemic parts).
+    """
+
+    name: str
+    home: str
+    class_name: str
+    summary: str
+    tags: frozenset[str]
+
+    def load_class(self) -> Any:
+        """Import the class."""
+        return getattr(importlib.import_module(self.home), self.class_name)
+
+
+METHODS: dict[str, Method] = {method.name: method for method in (
+    Method("lr", "xfer2.repurposers.lr", "LrRepurposer",
+           "logistic regression on standardised features, C by cross-validation", frozenset({"meta-model"})),
+    Method("sklearn", "xfer2.repurposers.sklearn_head", "SklearnRepurposer",
+           "any scikit-learn classifier on features", frozenset({"meta-model"})),
+)}
+
+
+def get_method(name: str) -> Method:
+    """The method of that name; an error lists the nearest."""
+    if name not in METHODS:
+        raise ParameterError(f"There is no method {name!r}. Methods: {', '.join(nearest(name, METHODS, len(METHODS)))}.")
+    return METHODS[name]

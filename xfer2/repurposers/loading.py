@@ -1,0 +1,38 @@
+"""Read a saved repurposer, whatever its method."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from xfer2.exceptions import PersistenceError
+from xfer2.persistence import read_directory
+from xfer2.repurposers._registry import METHODS
+
+
+def load(path: str | os.PathLike[str], trusted: tuple[str, ...] = ()) -> Any:
+    """Read a repurposer that ``save`` wrote; it predicts what the saved one predicted, to the bit.
+
+    Parameters
+    ----------
+    path : str or path
+        The directory.
+    trusted : tuple of str
+        Names of types, beyond scikit-learn's and xfer2's own, that a saved head may hold.
+
+    Returns
+    -------
+    Repurposer
+        Its ``source_model`` is the saved part of the source network.
+
+    Raises
+    ------
+    PersistenceError
+        The directory is incomplete, changed, of another format, or holds a class that is not xfer2's own.
+    """
+    manifest, files = read_directory(path)
+    method = METHODS.get(manifest.get("method", ""))
+    if method is None:
+        raise PersistenceError(f"{os.fspath(path)!r} holds a {manifest.get('class')!r}, which is no method of xfer2; read "
+                               f"it with {manifest.get('class')}.load(path).")
+    return method.load_class()._restore(manifest, files, trusted)

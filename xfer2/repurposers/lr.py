@@ -1,0 +1,57 @@
+"""Logistic regression on features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xfer2._mxnet import mx
+from xfer2.heads.logistic_regression import LogisticRegressionHead
+from xfer2.repurposers._meta_model import MetaModelRepurposer
+
+
+class LrRepurposer(MetaModelRepurposer):
+    """Multinomial logistic regression on standardised features of a trained network.
+
+    Parameters
+    ----------
+    source_model, feature_layer_names, context_function, num_devices, pool, batch_size, errors
+        See `MetaModelRepurposer`.
+    tol : float
+        Stopping tolerance of the optimiser.
+    c : float, optional
+        Inverse strength of the L2 penalty; by default chosen by cross-validation on log loss.
+    n_jobs : int, optional
+        Folds of the cross-validation fitted at once.
+    class_weight : dict, "balanced" or None
+    random_state : int, RandomState or None
+
+    Examples
+    --------
+    >>> import numpy as np, xfer2
+    >>> images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    >>> repurposer = xfer2.LrRepurposer("zoo:mnist-cnn", feature_layer_names=["dense0"])
+    >>> repurposer.repurpose(images, ["odd", "even"] * 10).predict_label(images[:1]).shape
+    (1,)
+    """
+
+    method: ClassVar[str] = "lr"
+
+    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
+                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, tol: float = 1e-4,
+                 c: float | None = None, n_jobs: int | None = None, class_weight: Any = None, pool: str | None = None,
+                 batch_size: int = 32, errors: str = "raise", random_state: Any = None) -> None:
+        super().__init__(source_model, feature_layer_names, context_function, num_devices, pool, batch_size, errors)
+        self.tol = tol
+        self.c = c
+        self.n_jobs = n_jobs
+        self.class_weight = class_weight
+        self.random_state = random_state
+
+    def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
+                                   feature_indices_per_layer: Mapping[str, np.ndarray]) -> LogisticRegressionHead:
+        head = LogisticRegressionHead(self.c, tol=self.tol, n_jobs=self.n_jobs, class_weight=self.class_weight,
+                                      random_state=self.random_state)
+        return head.fit(features, labels)

@@ -1,0 +1,1 @@
+"""What a prediction knows of itself, and how well it knows it."""
