@@ -5,8 +5,7 @@ Public names load at first use, so that ``import xfer2`` costs what mxnet costs.
 
 from xfer2 import _mxnet as _mxnet  # restores what mxnet misses on this platform, before anybody imports mxnet
 from xfer2._lazy import lazy_exports
-
-__version__ = "0.1.0"
+from xfer2._version import __version__ as __version__
 
 __all__ = [
     "Features",

@@ -16,7 +16,7 @@ def parameter_error(owner: str, name: str, must_be: str, got: Any, remedy: str =
     Examples
     --------
     >>> str(parameter_error("LrRepurposer", "c", "a positive float", -1))
-    "LrRepurposer: c must be a positive float; got -1 (int)."
+    'LrRepurposer: c must be a positive float; got -1 (int).'
     """
     shown = repr(got)
     if len(shown) > 120:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -101,6 +102,8 @@ def to_plain(name: str, value: Any) -> Any:
     """
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"kind": "float", "items": repr(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
@@ -108,8 +111,8 @@ def to_plain(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {"kind": "dict", "items": [[to_plain(name, k), to_plain(name, v)] for k, v in value.items()]}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufUO":
-        return {"kind": "array", "dtype": value.dtype.str if value.dtype.kind != "O" else "O",
-                "items": [to_plain(name, item) for item in value.tolist()]}
+        return {"kind": "array", "dtype": value.dtype.str if value.dtype.kind != "O" else "O", "shape": list(value.shape),
+                "items": [to_plain(name, item) for item in value.ravel().tolist()]}
     raise PersistenceError(f"The parameter {name!r} holds a {type(value).__name__}, which cannot be saved without pickle; "
                            "use None, numbers, texts, lists or dicts.")
 
@@ -121,6 +124,8 @@ def from_plain(value: Any) -> Any:
     items = value["items"]
     if value["kind"] == "dict":
         return {from_plain(k): from_plain(v) for k, v in items}
+    if value["kind"] == "float":
+        return float(items)
     if value["kind"] == "array":
-        return np.array([from_plain(item) for item in items], dtype=np.dtype(value["dtype"]))
+        return np.array([from_plain(item) for item in items], dtype=np.dtype(value["dtype"])).reshape(value["shape"])
     return (tuple if value["kind"] == "tuple" else list)(from_plain(item) for item in items)

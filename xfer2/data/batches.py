@@ -93,14 +93,16 @@ def open_batches(data: Any, network: Network, labels: Any = None, batch_size: in
         return Batches(lambda skipped: _from_examples(examples.read(), network, given, size, errors, skipped),
                        None if errors == "skip" else examples.size)
     if isinstance(data, mx.io.DataIter):
-        _check_label_count(given, None)
+        _check_order_known(given, getattr(data, "shuffle", False), owner)
         return Batches(lambda skipped: _relabelled(_from_data_iter(data, network), given))
     if isinstance(data, mx.gluon.data.DataLoader):
+        sampler = getattr(getattr(data, "_batch_sampler", None), "_sampler", None)
+        _check_order_known(given, isinstance(sampler, mx.gluon.data.RandomSampler), owner)
         return Batches(lambda skipped: _relabelled(_from_loader(_whole_loader(data), network), given))
     if isinstance(data, mx.gluon.data.Dataset):
         count = len(data)
         _check_label_count(given, count)
-        return Batches(lambda skipped: _from_examples(_dataset_examples(data), network, given, size, errors, skipped), count)
+        return Batches(lambda skipped: _from_examples(_dataset_examples(data, len(network.inputs)), network, given, size, errors, skipped), count)
     arrays = _as_arrays(data, network, owner)
     count = len(next(iter(arrays.values())))
     if count == 0:
@@ -115,14 +117,14 @@ def _as_arrays(data: Any, network: Network, owner: str) -> dict[str, np.ndarray]
         if missing:
             raise parameter_error(owner, "data", f"a dict with the network's inputs {', '.join(network.inputs)}",
                                   sorted(map(str, data)))
-        arrays = {name: _numpy(data[name]) for name in network.inputs}
+        arrays = {name: _rectangular(data[name], owner) for name in network.inputs}
     elif isinstance(data, tuple) or len(network.inputs) > 1:
         if not isinstance(data, (tuple, list)) or len(data) != len(network.inputs):
             raise parameter_error(owner, "data", f"a tuple of {len(network.inputs)} arrays, one for each of the network's "
                                   f"inputs {', '.join(network.inputs)}", type(data).__name__)
-        arrays = {name: _numpy(part) for name, part in zip(network.inputs, data, strict=True)}
+        arrays = {name: _rectangular(part, owner) for name, part in zip(network.inputs, data, strict=True)}
     elif hasattr(data, "__array__") or isinstance(data, (list, mx.nd.NDArray)):
-        arrays = {network.inputs[0]: _numpy(data)}
+        arrays = {network.inputs[0]: _rectangular(data, owner)}
     else:
         raise parameter_error(owner, "data", KINDS, type(data).__name__)
     for name, array in arrays.items():
@@ -139,8 +141,17 @@ def _numpy(value: Any) -> np.ndarray:
     return value.asnumpy() if isinstance(value, mx.nd.NDArray) else np.asarray(value)
 
 
+def _rectangular(value: Any, owner: str) -> np.ndarray:
+    try:
+        return _numpy(value)
+    except ValueError as error:  # lists in lists of different lengths
+        raise parameter_error(owner, "data", "an array of numbers, one row an example and all rows of one shape", value) from error
+
+
 def _label_array(labels: Any) -> np.ndarray:
-    return _numpy(labels).reshape(-1)
+    """Labels in one dimension; texts that come as objects (a pandas column) become NumPy's texts, which files can hold."""
+    flat = _numpy(labels).reshape(-1)
+    return flat.astype(str) if flat.dtype.kind == "O" and all(isinstance(label, str) for label in flat) else flat
 
 
 def _whole_numbers(labels: np.ndarray) -> np.ndarray:
@@ -157,6 +168,12 @@ def _whole_numbers(labels: np.ndarray) -> np.ndarray:
 def _check_label_count(labels: np.ndarray | None, count: int | None) -> None:
     if labels is not None and count is not None and len(labels) != count:
         raise DataError(f"There are {len(labels)} labels for {count} examples.")
+
+
+def _check_order_known(labels: np.ndarray | None, shuffled: bool, owner: str) -> None:
+    if labels is not None and shuffled:
+        raise DataError(f"{owner}: labels cannot be given beside data that are shuffled at every reading: nothing says which "
+                        "label belongs to which example. Put the labels into the data, or do not shuffle.")
 
 
 def _named(arrays: Sequence[np.ndarray], network: Network, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -186,10 +203,9 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], network: Network, labels: np.
 
 def _from_data_iter(iterator: Any, network: Network) -> Iterator[Batch]:
     iterator = _whole_iterator(iterator)
-    iterator.reset()
     names = [description[0] for description in iterator.provide_data]
     position = 0
-    for batch in iterator:
+    for batch in _rewound(iterator):
         kept = batch.data[0].shape[0] - (batch.pad or 0)
         arrays = [array.asnumpy()[:kept] for array in batch.data]
         labels = _whole_numbers(batch.label[0].asnumpy()[:kept]) if batch.label else None
@@ -201,10 +217,44 @@ def _whole_iterator(iterator: Any) -> Any:
     """An NDArrayIter that drops or carries over its last batch, as one that gives every example once, in its order."""
     if not isinstance(iterator, mx.io.NDArrayIter) or iterator.last_batch_handle == "pad":
         return iterator
-    def ordered(pairs: Any) -> dict[str, np.ndarray]:
-        return {name: _numpy(array)[np.asarray(iterator.idx)] for name, array in pairs}
+    data, labels = ({name: _numpy(array) for name, array in pairs} for pairs in (iterator.data, iterator.label))
+    return mx.io.NDArrayIter(data, labels, min(iterator.batch_size, len(iterator.idx)))
 
-    return mx.io.NDArrayIter(ordered(iterator.data), ordered(iterator.label), min(iterator.batch_size, len(iterator.idx)))
+
+def _rewound(iterator: Any) -> Iterator[Any]:
+    """The batches of a DataIter from its first example on.
+
+    An iterator of MXNet's library (CSVIter, ImageRecordIter) fills its last batch with its first examples, and after
+    ``reset()`` starts behind those. One that was never read is therefore not reset; for one that was, the indices that come
+    with the batches tell where it starts, and what it left out is taken from the last batch of the reading before.
+    """
+    if not isinstance(iterator, mx.io.MXDataIter):
+        iterator.reset()
+    elif iterator.first_batch is None:
+        iterator.reset()
+        batch = next(iterator)
+        index = batch.index[:batch.data[0].shape[0] - (batch.pad or 0)].astype(np.int64)
+        if (np.diff(index) != 1).any():
+            raise DataError("This iterator of MXNet's has been read before, and MXNet does not start it again at its first "
+                            "example. Make a new one, or hand over the file that it reads.")
+        if index[0] > 0:
+            for following in iterator:
+                batch = following
+            batch = _padding_of(batch)
+            iterator.reset()
+        if batch.data[0].shape[0]:
+            yield batch
+    yield from iterator
+
+
+def _padding_of(batch: Any) -> Any:
+    """What fills up the last batch, as a batch."""
+    kept = batch.data[0].shape[0] - (batch.pad or 0)
+
+    def rest(arrays: Any) -> list[Any]:
+        return [mx.nd.array(array.asnumpy()[kept:], dtype=array.dtype) for array in arrays or []]
+
+    return mx.io.DataBatch(rest(batch.data), rest(batch.label), pad=0)
 
 
 def _whole_loader(loader: Any) -> Any:
@@ -241,15 +291,14 @@ def _relabelled(batches: Iterable[Batch], labels: np.ndarray | None) -> Iterator
     _check_label_count(labels, position)
 
 
-def _dataset_examples(dataset: Any) -> Iterator[Example]:
+def _dataset_examples(dataset: Any, inputs: int) -> Iterator[Example]:
+    """Items are the network's inputs, and one more where there are labels."""
     for number in range(len(dataset)):
         item = dataset[number]
-        label = None
-        if isinstance(item, (tuple, list)):
-            item, label = (item[0] if len(item) == 2 else tuple(item[:-1])), item[-1]
-        if isinstance(label, mx.nd.NDArray):
-            label = label.asscalar()
-        yield Example(number, label, f"{number} of the dataset", item)
+        parts, label = (tuple(item) if isinstance(item, (tuple, list)) else (item,)), None
+        if len(parts) == inputs + 1:
+            parts, label = parts[:-1], parts[-1]
+        yield Example(number, label.asnumpy() if isinstance(label, mx.nd.NDArray) else label, f"{number} of the dataset", parts)
 
 
 def _from_examples(examples: Iterator[Example], network: Network, labels: np.ndarray | None, size: int, errors: str,
@@ -260,11 +309,14 @@ def _from_examples(examples: Iterator[Example], network: Network, labels: np.nda
         except ImageError as error:
             return error
 
-    given = None if labels is None else iter(labels)
+    position = 0
     with ThreadPoolExecutor(available_cores()) as pool:
         while group := list(islice(examples, size)):
-            if given is not None:
-                group = [example._replace(label=label) for example, label in zip(group, given, strict=False)]
+            if labels is not None:
+                if position + len(group) > len(labels):
+                    raise DataError(f"There are {len(labels)} labels, and more examples than that.")
+                group = [example._replace(label=label) for example, label in zip(group, labels[position:], strict=False)]
+            position += len(group)
             kept: list[tuple[Example, list[np.ndarray]]] = []
             for example, result in zip(group, pool.map(prepared, group), strict=True):
                 if not isinstance(result, ImageError):
@@ -275,6 +327,7 @@ def _from_examples(examples: Iterator[Example], network: Network, labels: np.nda
                     skipped.append(str(result))
             if kept:
                 yield _stacked(kept, network)
+    _check_label_count(labels, position)
 
 
 def _prepare_example(example: Example, network: Network) -> list[np.ndarray]:

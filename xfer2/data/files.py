@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,7 +115,7 @@ def _in_records(path: str) -> Iterator[Example]:
     try:
         number = 0
         while (record := _next_record(reader, path, number)) is not None:
-            header, content = mx.recordio.unpack(record)
+            header, content = _unpacked(record, path, number)
             label = header.label
             if np.ndim(label) and np.size(label) != 1:
                 raise DataError(f"Record {number} of {path!r} has {np.size(label)} labels; one is needed.")
@@ -122,6 +123,13 @@ def _in_records(path: str) -> Iterator[Example]:
             number += 1
     finally:
         reader.close()
+
+
+def _unpacked(record: bytes, path: str, number: int) -> tuple[Any, bytes]:
+    try:
+        return mx.recordio.unpack(record)
+    except (struct.error, ValueError) as error:
+        raise DataError(f"The record file {path!r} holds no packed image at record {number}: {error}.") from error
 
 
 def _next_record(reader: Any, path: str, number: int) -> bytes | None:

@@ -23,8 +23,8 @@ def decode(source: Path | bytes, name: str) -> Image.Image:
         It is missing, no image, or cut short; the message gives `name`.
     """
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-        image.load()
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:  # closes the file, keeps pixels
+            image.load()
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"The image {name} cannot be decoded: {error}") from error
     return image

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xfer2._validation import as_names, check_choice
-from xfer2.data.batches import Batches, open_batches
+from xfer2.data.batches import Batch, Batches, open_batches
 from xfer2.exceptions import DataError, ModelError
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine
@@ -87,6 +87,7 @@ def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
         if runner is None:
             shaped = pooled(wanted, pool, {name: array.shape[1:] for name, array in batch.data.items()})
             runner = (engine or MxnetEngine)(shaped)
+        _check_finite(batch)
         outputs = runner({name: batch.data[name] for name in wanted.inputs})
         for layer, output in zip(layers, outputs, strict=True):
             if len(output) != len(batch.ids):
@@ -96,6 +97,8 @@ def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
         ids.extend(batch.ids)
         if batch.labels is not None:
             labels.append(batch.labels)
+        if labels and sum(map(len, labels)) != len(ids):
+            raise DataError("Some examples have a label and others none.")
     if not ids:
         raise DataError("The data hold no examples that can be read."
                         + (f" {len(batches.skipped)} images were skipped, the first: {batches.skipped[0]}"
@@ -104,6 +107,15 @@ def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
         logger.warning("%d of %d images were skipped; the first: %s", len(batches.skipped),
                        len(batches.skipped) + len(ids), batches.skipped[0])
     return kept.finish(np.concatenate(labels) if labels else None, ids, batches.skipped)
+
+
+def _check_finite(batch: Batch) -> None:
+    """NaN is found here: an activation (ReLU) or a maximum may swallow it, and the features would look well."""
+    for name, array in batch.data.items():
+        good = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        if not good.all():
+            raise DataError(f"The data for the input {name!r} are NaN or infinite for {int((~good).sum())} of "
+                            f"{len(good)} examples of a batch, the first {batch.ids[int(np.argmin(good))]!r}.")
 
 
 def pruned(network: Network, layers: tuple[str, ...]) -> Network:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +108,7 @@ class Features:
             arrays = {f"layer:{name}": array for name, array in self._arrays.items()}
             with _replacing(target) as scratch:
                 np.savez(scratch, ids=np.asarray(self.ids),
-                         **({} if self.labels is None else {"labels": self.labels}), **arrays)
+                         **({} if self.labels is None else {"labels": _storable(self.labels)}), **arrays)
         elif target.endswith(".parquet"):
             with _replacing(target) as scratch:
                 self.to_frame().to_parquet(scratch, index=False)
@@ -126,11 +127,11 @@ class Features:
         try:
             if os.path.isdir(target):
                 return FolderStore.open(target)
-            with np.load(target, allow_pickle=False) as file:
+            with np.lib.npyio.NpzFile(target, allow_pickle=False) as file:
                 arrays = {name.partition(":")[2]: file[name] for name in file.files if name.startswith("layer:")}
                 labels = file["labels"] if "labels" in file.files else None
                 return cls(arrays, labels, file["ids"].tolist())
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{target!r} cannot be read as features: {error}") from error
 
 
@@ -220,7 +221,7 @@ class FolderStore:
             self._write_header(layer)
             file.close()
         if labels is not None:
-            np.save(self._path / "labels.npy", labels, allow_pickle=False)
+            np.save(self._path / "labels.npy", _storable(labels), allow_pickle=False)
         index = {"layers": list(self._files), "ids": list(ids), "skipped": list(skipped), "labels": labels is not None}
         (self._path / _INDEX).write_text(json.dumps(index), encoding="utf-8")
         return self.open(self._path)
@@ -239,6 +240,15 @@ class FolderStore:
         np.lib.format.write_array_header_1_0(self._files[layer], {
             "descr": np.lib.format.dtype_to_descr(self._dtypes[layer]), "fortran_order": False,
             "shape": self._shapes[layer]})
+
+
+def _storable(labels: np.ndarray) -> np.ndarray:
+    """Labels as a file without pickle can hold them: texts that are kept as objects become NumPy's texts."""
+    if labels.dtype.kind != "O":
+        return labels
+    if all(isinstance(label, str) for label in labels):
+        return labels.astype(str)
+    raise DataError("Labels of mixed types cannot be saved; make them all numbers or all texts.")
 
 
 def _file_name(layer: str) -> str:

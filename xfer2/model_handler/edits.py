@@ -92,12 +92,14 @@ def rename(network: Network, old: str, new: str) -> Network:
         names.update({name: new + name[len(old):] for name in own
                       if name.startswith(f"{old}_") and {user for user, _ in graph.consumers[name]} == {old}})
     record = network.preprocessing
+    if record is not None:
+        record = replace(record, input_name=names.get(record.input_name, record.input_name))
     return with_graph(
         network, edit.rename(graph, names), {new_name: network.params[name] for name, new_name in names.items()
                                              if name in network.params},
         input_shapes={names.get(name, name): shape for name, shape in network.input_shapes.items()},
         frozen=frozenset(names.get(name, name) for name in network.frozen),
-        preprocessing=None if record is None else replace(record, input_name=names.get(record.input_name, record.input_name)))
+        preprocessing=record)
 
 
 def replace_head(network: Network, num_classes: int, seed: int | None = None) -> Network:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,8 +140,7 @@ def _trace(block: Any) -> Any:
         return cached[1]
     names = _input_names(block)
     try:
-        with _reshape_takes_numbers():
-            output = block(*[mx.sym.var(name) for name in names])
+        output = block(*[mx.sym.var(name) for name in names])
     except (AttributeError, TypeError, ValueError, AssertionError, LookupError, RuntimeError) as error:
         raise ModelError(
             f"The block {type(block).__name__} cannot be traced into a graph with {len(names)} input(s): "
@@ -169,26 +167,6 @@ def _flatten(value: Any) -> Iterator[Any]:
             yield from _flatten(part)
     else:
         yield value
-
-
-@contextmanager
-def _reshape_takes_numbers() -> Iterator[None]:
-    """Let ``Symbol.reshape(0, -1)`` mean what ``NDArray.reshape(0, -1)`` means, while a block is traced.
-
-    MXNet's symbols take the shape as one tuple only, its arrays as numbers too; blocks written with numbers
-    (gluoncv's GroupNorm) run eagerly but cannot be traced without this.
-    """
-    original = mx.sym.Symbol.reshape
-
-    def reshape(self: Any, *shape: Any, **options: Any) -> Any:
-        numbers = len(shape) > 1 and all(isinstance(size, int) for size in shape)
-        return original(self, shape=shape, **options) if numbers else original(self, *shape, **options)
-
-    mx.sym.Symbol.reshape = reshape
-    try:
-        yield
-    finally:
-        mx.sym.Symbol.reshape = original
 
 
 def _from_checkpoint(path: str, epoch: Any) -> Network:

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from xfer2._mxnet import Symbol, mx
 from xfer2.exceptions import DataError, ModelError
@@ -15,26 +16,61 @@ from xfer2.model_handler.network import Network
 
 Shape = tuple[int, ...]
 
+_POINTER_OPERATORS = frozenset({"_Native", "_NDArray"})
+_GROUP_COUNTS = frozenset({"num_group", "num_groups"})  # of Convolution, Deconvolution and GroupNorm
+
 
 def to_symbol(graph: Graph) -> Symbol:
     """The MXNet symbol of a graph."""
+    check_operators(graph)
     check_output_numbers(graph)
-    try:
-        return mx.sym.load_json(codec.encode(graph))
-    except mx.MXNetError as error:
-        raise ModelError(f"MXNet refuses the graph: {first_line(error)}") from error
+    return _load(graph, "the graph")
 
 
 def from_symbol(symbol: Symbol) -> Graph:
     """The graph of an MXNet symbol."""
-    return codec.decode(symbol.tojson())
+    graph = codec.decode(symbol.tojson())
+    check_input_numbers(graph)
+    return graph
 
 
 def read_symbol_text(text: str) -> Graph:
     """Decode symbol JSON of any MXNet version, checked in Python first and brought to version 1.9.1 by MXNet."""
     graph = codec.decode(text)
     symbol = to_symbol(graph)
-    return graph if codec.written_by(graph) == codec.MXNET_VERSION else from_symbol(symbol)
+    if codec.written_by(graph) != codec.MXNET_VERSION:
+        return from_symbol(symbol)
+    check_input_numbers(graph)
+    return graph
+
+
+def check_operators(graph: Graph) -> None:
+    """Raise where an operator ends the process: at loading if it holds memory addresses, later if it divides by zero."""
+    for node in graph.nodes:
+        if node.op in _POINTER_OPERATORS:
+            raise ModelError(f"The layer {node.name!r} ({node.op}) holds a memory address of the program that wrote it; it "
+                             "cannot be read.")
+        for key in _GROUP_COUNTS & node.attrs.keys():
+            if re.fullmatch(r"\s*[-+]?0+\s*", node.attrs[key]):
+                raise ModelError(f"{key} of the layer {node.name!r} must be at least 1; got {node.attrs[key]}.")
+        for body in codec.subgraphs(node):
+            check_operators(body)
+
+
+def check_input_numbers(graph: Graph) -> None:
+    """Raise where an operator has another number of inputs than it takes.
+
+    MXNet reads such a graph, and many operators then end the process when asked for names or shapes (a BatchNorm without
+    inputs, say). Only for graphs of version 1.9.1: the upgrade of old ones gives operators the inputs that they had not.
+    """
+    for node in graph.nodes:
+        if not node.is_variable:
+            count = _input_count(node.op or "", tuple(sorted(node.attrs.items())), node.subgraphs)
+            if count and len(node.inputs) != count:
+                raise ModelError(f"The layer {node.name!r} ({node.op}) takes {count} "
+                                 f"input{'s' if count != 1 else ''}; it has {len(node.inputs)}.")
+        for body in codec.subgraphs(node):
+            check_input_numbers(body)
 
 
 def check_output_numbers(graph: Graph) -> None:
@@ -43,6 +79,9 @@ def check_output_numbers(graph: Graph) -> None:
     MXNet's reader does not check this and ends the process with a segmentation fault. Output 0 exists always; for the
     others each operator concerned is built alone and counted.
     """
+    for node in graph.nodes:
+        for body in codec.subgraphs(node):
+            check_output_numbers(body)
     edges = [edge for node in graph.nodes for edge in node.inputs] + list(graph.outputs)
     for name in dict.fromkeys(edge.node for edge in edges if edge.output > 0):
         count = _output_count(graph.by_name[name])
@@ -55,12 +94,27 @@ def check_output_numbers(graph: Graph) -> None:
 def _output_count(node: Node) -> int:
     variables = tuple(Node(f"input{number}") for number in range(len(node.inputs)))
     alone = replace(node, inputs=tuple(Edge(v.name) for v in variables))
-    try:
-        symbol = mx.sym.load_json(codec.encode(Graph((*variables, alone), (Edge(node.name),),
-                                                     codec.current_version_attrs())))
-    except mx.MXNetError as error:
-        raise ModelError(f"MXNet refuses the layer {node.name!r}: {first_line(error)}") from error
+    symbol = _load(Graph((*variables, alone), (Edge(node.name),), codec.current_version_attrs()),
+                   f"the layer {node.name!r}")
     return sum(name.startswith(f"{node.name}_") for name in symbol.get_internals().list_outputs())
+
+
+@lru_cache(maxsize=4096)
+def _input_count(op: str, attrs: tuple[tuple[str, str], ...], subgraphs: str) -> int:
+    """How many inputs MXNet gives the operator when it may choose; 0 where it takes none or any number, or cannot tell."""
+    alone = Node("layer", op, dict(attrs), subgraphs=subgraphs)
+    symbol = _load(Graph((alone,), (Edge("layer"),), codec.current_version_attrs()), f"an operator {op}")
+    try:
+        return len(symbol(name="layer").list_inputs())
+    except mx.MXNetError:  # control flow: what its bodies read has names that only the writer knew
+        return 0
+
+
+def _load(graph: Graph, what: str) -> Symbol:
+    try:
+        return mx.sym.load_json(codec.encode(graph))
+    except (mx.MXNetError, UnicodeEncodeError) as error:
+        raise ModelError(f"MXNet refuses {what}: {first_line(error)}") from error
 
 
 def infer_shapes(network: Network, input_shapes: Mapping[str, Shape] | None = None, batch_size: int = 1,
@@ -95,16 +149,32 @@ def infer_shapes(network: Network, input_shapes: Mapping[str, Shape] | None = No
     given = {**network.input_shapes, **(input_shapes or {})}
     known.update({name: (batch_size, *given[name]) for name in network.inputs if name in given})
     present = set(symbol.list_inputs())
+    known = {name: shape for name, shape in known.items() if name in present}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            args, outs, auxes = symbol.infer_shape_partial(**{k: v for k, v in known.items() if k in present})
+        found, outs = _infer(symbol, known)
     except (mx.MXNetError, ValueError) as error:
+        if not all(name in known for name in network.inputs if name in present) and not _infers_from_nothing(symbol):
+            return {name: shape for name, shape in known.items()}, [None] * len(edges)
         raise ModelError(f"The shapes of the network contradict each other: {first_line(error)}") from error
-    names = symbol.list_arguments() + symbol.list_auxiliary_states()
-    found = dict(zip(names, [*args, *auxes], strict=True))
     return ({name: shape for name, shape in found.items() if _is_full(shape)},
             [shape if _is_full(shape) else None for shape in outs])
+
+
+def _infer(symbol: Symbol, known: Mapping[str, Shape]) -> tuple[dict[str, Shape], list[Shape]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        arguments, outputs, states = symbol.infer_shape_partial(**known)
+    names = symbol.list_arguments() + symbol.list_auxiliary_states()
+    return dict(zip(names, [*arguments, *states], strict=True)), outputs
+
+
+def _infers_from_nothing(symbol: Symbol) -> bool:
+    """Whether all operators bear an input of unknown shape; some (Pad, UpSampling) raise, which is no contradiction."""
+    try:
+        _infer(symbol, {})
+    except (mx.MXNetError, ValueError):
+        return False
+    return True
 
 
 def shapes_for_data(network: Network, data_shapes: Mapping[str, Shape],

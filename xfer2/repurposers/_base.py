@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 
-import xfer2
 from xfer2._mxnet import mx
+from xfer2._version import __version__
 from xfer2.exceptions import DataError, PersistenceError
 from xfer2.persistence import from_plain, read_directory, to_plain, write_directory
 from xfer2.uncertainty.predictions import Prediction
@@ -77,7 +77,7 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         manifest = {
             "method": self.method,
             "class": type(self).__name__,
-            "xfer2": xfer2.__version__,
+            "xfer2": __version__,
             "versions": {"mxnet": mx.__version__, "numpy": np.__version__},
             "parameters": {name: to_plain(name, value) for name, value in self._saved_parameters().items()},
             "classes": to_plain("classes_", self.classes_),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class MxnetEngine:
         count = len(next(iter(batch.values())))
         bounds = np.linspace(0, count, min(len(self._contexts), count) + 1).astype(int)
         pending = [self._start(device, {name: array[start:stop] for name, array in batch.items()})
-                   for device, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))]
+                   for device, (start, stop) in enumerate(pairwise(bounds))]
         try:
             parts = [[array.asnumpy() for array in outputs] for outputs in pending]
         except mx.MXNetError as error:

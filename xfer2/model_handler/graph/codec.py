@@ -77,7 +77,12 @@ def encode(graph: Graph) -> str:
         "heads": [[position[edge.node], edge.output, edge.version] for edge in graph.outputs],
         "attrs": {key: json.loads(value) for key, value in graph.attrs.items()},
     }
-    return json.dumps(document, indent=2)
+    return json.dumps(document, indent=2, ensure_ascii=False)  # MXNet reads UTF-8, but no \u escapes
+
+
+def subgraphs(node: Node) -> list[Graph]:
+    """The bodies of a control-flow operator; none for every other operator."""
+    return [decode(json.dumps(body)) for body in json.loads(node.subgraphs)] if node.subgraphs else []
 
 
 def written_by(graph: Graph) -> int:
@@ -113,8 +118,12 @@ def _decode_node(position: int, raw: Any, names: list[str]) -> Node:
     if not raw["name"]:
         raise ModelError(f"Node {position} of the symbol has an empty name.")
     inputs = tuple(_decode_edge(edge, names, owner) for edge in raw_inputs)
-    subgraphs = json.dumps(raw["subgraphs"]) if raw.get("subgraphs") else ""
-    return Node(raw["name"], operator, attributes, inputs, subgraphs)
+    bodies = raw.get("subgraphs") or []
+    if not isinstance(bodies, list):
+        raise ModelError(f"The subgraphs of {owner} must be a list.")
+    for body in bodies:
+        decode(json.dumps(body))
+    return Node(raw["name"], operator, attributes, inputs, json.dumps(bodies) if bodies else "")
 
 
 def _decode_edge(raw: Any, names: list[str], owner: str) -> Edge:

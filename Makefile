@@ -1,0 +1,48 @@
+# Two commands do all the set-up on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+
+.PHONY: demo test check docs test-zoo bench-extract bench-import system clean
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/xfer2 demo
+
+test: $(VENV)/.installed-test
+	$(PY) -m pytest -m "not slow"
+
+check: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(PY) -m pytest tests/test_floors.py tests/test_public_api.py
+
+# All image-classification networks of gluoncv's list: round trip and every layer's features. About 15 minutes.
+test-zoo: $(VENV)/.installed-test
+	$(PY) -m pytest tests/model_handler/test_gluoncv_zoo.py -m "slow or not slow" -s --timeout 3600
+
+# Three layers of SqueezeNet from 256 and 1,024 CIFAR-10 images: images a second, peak memory. Needs ../shared.
+bench-extract: $(VENV)/.installed
+	$(PY) benchmarks/extract.py
+
+# `import xfer2` beside `import mxnet`.
+bench-import: $(VENV)/.installed
+	$(PY) benchmarks/import_time.py
+
+system:
+	@sh scripts/system-packages.sh
+
+$(VENV)/bin/pip:
+	@sh scripts/system-packages.sh
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/pip setup.py constraints.txt
+	@sh scripts/system-packages.sh
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,83 @@
+"""Features of three layers of SqueezeNet from 256 and 1,024 CIFAR-10 images: images a second and peak memory.
+
+Two of the layers are large maps (conv1, fire5_concat), so that copying and storing costs as much as computing. Each size
+runs in a process of its own, into a memory-mapped store. ``make bench-extract`` runs it; it needs ../shared.
+"""
+
+import argparse
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+LAYERS = ["conv1", "fire5_concat", "pool_final"]
+SIZES = (256, 1024)
+
+
+def read_images(path, count):
+    """The first records as network input: resized to 227x227, scaled and normalised, float32."""
+    import numpy as np
+    from PIL import Image
+
+    from xfer2._mxnet import mx
+
+    reader = mx.recordio.MXRecordIO(str(path), "r")
+    images = np.empty((count, 3, 227, 227), np.float32)
+    for row in range(count):
+        _, content = mx.recordio.unpack(reader.read())
+        pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((227, 227), Image.Resampling.BILINEAR))
+        images[row] = ((pixels / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).transpose(2, 0, 1)
+    reader.close()
+    return images
+
+
+def measure(shared, count, folder):
+    """Extract once to warm up on 64 images, then time all of them."""
+    import xfer2
+
+    source = str(shared / "models" / "squeezenet1.0-imagenet")
+    images = read_images(shared / "data" / "cifar10_test.rec", count)
+    xfer2.extract_features(source, images[:64], LAYERS, store=str(folder / "warm"))
+    start = time.perf_counter()
+    features = xfer2.extract_features(source, images, LAYERS, store=str(folder / "features"))
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"images": len(features), "seconds": seconds, "images_per_second": count / seconds, "peak_bytes": peak,
+            "features_bytes": sum(features[layer].nbytes for layer in LAYERS)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
+    parser.add_argument("--scratch", type=Path, default=None, help="folder for the features (default: the system's)")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each size; the median is printed")
+    parser.add_argument("--images", type=int, default=None, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if not arguments.shared.is_dir():
+        parser.error(f"--shared: there is no folder {str(arguments.shared)!r}")
+    if arguments.images:
+        with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
+            print(json.dumps(measure(arguments.shared, arguments.images, Path(folder))))
+        return
+    rates = {}
+    for count in SIZES:
+        command = [sys.executable, __file__, "--images", str(count), "--shared", str(arguments.shared)]
+        command += ["--scratch", str(arguments.scratch)] if arguments.scratch else []
+        runs = [json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+                for _ in range(arguments.runs)]
+        runs.sort(key=lambda run: run["images_per_second"])
+        middle = runs[len(runs) // 2]
+        rates[count] = middle["images_per_second"]
+        print(f"{count:5d} images: {middle['images_per_second']:6.1f} images/s "
+              f"({runs[0]['images_per_second']:.1f} to {runs[-1]['images_per_second']:.1f} in {len(runs)} runs), "
+              f"features {middle['features_bytes'] / 1e9:.2f} GB, peak memory {max(r['peak_bytes'] for r in runs) / 1e9:.2f} GB",
+              flush=True)
+    print(f"{SIZES[1]} images run at {rates[SIZES[1]] / rates[SIZES[0]]:.2f} times the rate of {SIZES[0]}")
+
+
+if __name__ == "__main__":
+    main()

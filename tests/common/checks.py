@@ -1,0 +1,168 @@
+"""What every repurposer promises; each check takes a row of ``instances.py`` and a task."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import xfer2
+from xfer2.exceptions import DataError, LayerNotFoundError, MissingParametersError, PersistenceError
+from xfer2.model_handler import ModelHandler
+from xfer2.persistence import MANIFEST
+
+
+def check_learns_and_answers_in_the_labels_own_type(row, task):
+    for names in (np.array(["bee", "wasp", "ant"]), np.array([3, 7, 40]), np.array([1.0, 2.0, 5.0])):
+        labels = names[task.codes]
+        repurposer = row.make(task.network).fit(task.images, labels)
+        predicted = repurposer.predict(task.images)
+        assert predicted.dtype == labels.dtype
+        assert (predicted == labels).mean() > 0.8
+        assert repurposer.classes_.tolist() == sorted(names.tolist())
+
+
+def check_probabilities(row, task):
+    repurposer = row.make(task.network).fit(task.images, task.labels)
+    probabilities = repurposer.predict_proba(task.images)
+    assert probabilities.shape == (len(task.images), 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(repurposer.classes_[probabilities.argmax(axis=1)], repurposer.predict(task.images))
+
+
+def check_uncertainty(row, task):
+    prediction = row.make(task.network).fit(task.images, task.labels).predict_uncertainty(task.images)
+    assert len(prediction) == len(task.images)
+    assert (prediction.entropy >= 0).all()
+    assert (prediction.entropy <= np.log(3) + 1e-9).all()
+    frame = prediction.to_frame()
+    assert frame["label"].tolist() == prediction.labels.tolist()
+    assert list(frame.columns)[-3:] == ["probability_ant", "probability_bee", "probability_wasp"]
+
+
+def check_xfer_names_are_the_same_things(row, task):
+    repurposer = row.make(task.network).repurpose(task.images, task.labels)
+    np.testing.assert_array_equal(repurposer.predict_label(task.images), repurposer.predict(task.images))
+    np.testing.assert_array_equal(repurposer.predict_probability(task.images), repurposer.predict_proba(task.images))
+    assert repurposer.score(task.images, task.labels) == (repurposer.predict(task.images) == task.labels).mean()
+
+
+def check_arguments_are_stored_unchanged(row, task):
+    repurposer = row.make(task.network)
+    before = repurposer.get_params(deep=False)
+    repurposer.fit(task.images, task.labels)
+    after = repurposer.get_params(deep=False)
+    assert before.keys() == after.keys()
+    assert all(before[name] is after[name] for name in before)
+
+
+def check_fit_twice_is_fit_once(row, task):
+    once = row.make(task.network).fit(task.images, task.labels)
+    twice = row.make(task.network).fit(task.images[:30], task.labels[:30]).fit(task.images, task.labels)
+    np.testing.assert_array_equal(once.predict_proba(task.images), twice.predict_proba(task.images))
+
+
+def check_source_is_left_as_it_was(row, task):
+    handler = ModelHandler(task.network)
+    before = {name: array.asnumpy().copy() for name, array in handler.network.params.items()}
+    row.make(handler).fit(task.images, task.labels)
+    assert handler.network is task.network
+    assert all((array.asnumpy() == before[name]).all() for name, array in handler.network.params.items())
+
+
+def check_clone_shares_the_source(row, task):
+    fitted = row.make(task.network).fit(task.images, task.labels)
+    copy = clone(fitted)
+    assert copy.source_model is fitted.source_model
+    assert not hasattr(copy, "classes_")
+    with pytest.raises(NotFittedError):
+        copy.predict(task.images)
+
+
+def check_model_selection(row, task):
+    repurposer = row.make(task.network)
+    assert cross_val_score(repurposer, task.images, task.labels, cv=3).mean() > 0.7
+    name, value = next(iter(row.changed.items()))
+    search = GridSearchCV(repurposer, {name: [value, value * 10]}, cv=2).fit(task.images, task.labels)
+    assert search.best_params_[name] in (value, value * 10)
+    pipeline = Pipeline([("same", FunctionTransformer()), ("repurposer", repurposer)]).fit(task.images, task.labels)
+    np.testing.assert_array_equal(pipeline.predict(task.images), row.make(task.network).fit(
+        task.images, task.labels).predict(task.images))
+
+
+def check_save_and_load_in_a_new_process(row, task, tmp_path):
+    repurposer = row.make(task.network).fit(task.images, task.labels)
+    repurposer.save(tmp_path / "saved")
+    np.save(tmp_path / "images.npy", task.images)
+    script = ("import sys, numpy as np, xfer2; p = sys.argv[1]; r = xfer2.load(p + '/saved'); "
+              "x = np.load(p + '/images.npy'); np.save(p + '/out.npy', r.predict_proba(x)); print(r.predict(x)[0])")
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == repurposer.predict(task.images)[0]
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), repurposer.predict_proba(task.images))
+
+
+def check_loaded_repurposer_fits_again(row, task, tmp_path):
+    repurposer = row.make(task.network).fit(task.images, task.labels)
+    repurposer.save(tmp_path / "saved")
+    loaded = xfer2.load(tmp_path / "saved")
+    np.testing.assert_array_equal(clone(loaded).fit(task.images, task.labels).predict_proba(task.images),
+                                  repurposer.predict_proba(task.images))
+
+
+def check_changed_files_are_refused(row, task, tmp_path):
+    row.make(task.network).fit(task.images, task.labels).save(tmp_path / "saved")
+    for name in json.loads((tmp_path / "saved" / MANIFEST).read_text())["files"]:
+        path = tmp_path / "saved" / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(PersistenceError, match=name):
+            xfer2.load(tmp_path / "saved")
+        path.unlink()
+        with pytest.raises(PersistenceError, match=name):
+            xfer2.load(tmp_path / "saved")
+        path.write_bytes(content)
+    xfer2.load(tmp_path / "saved")
+
+
+def check_bad_input_leaves_nothing_half_changed(row, task):
+    repurposer = row.make(task.network)
+    with pytest.raises(NotFittedError, match=r"fit or repurpose"):
+        repurposer.predict(task.images)
+    with pytest.raises(DataError, match=r"at least two classes"):
+        repurposer.fit(task.images, np.zeros(len(task.images)))
+    with pytest.raises(DataError, match=r"needs labels"):
+        repurposer.fit(task.images)
+    with pytest.raises(DataError, match=r"labels for"):
+        repurposer.fit(task.images, task.labels[:-1])
+    spoiled = task.images.copy()
+    spoiled[7, 0, 0, 0] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(DataError, match=r"NaN or infinite .* the first 7"):
+            repurposer.fit(spoiled, task.labels)
+    with pytest.raises(DataError, match=r"expects data \(n, 3, 8, 8\)"):
+        repurposer.fit(task.images[:, :2], task.labels)
+    with pytest.raises(LayerNotFoundError, match="fc1"):
+        row.make(task.network).set_params(feature_layer_names=["fc11"]).fit(task.images, task.labels)
+    with pytest.raises(MissingParametersError, match="conv1_weight"):
+        row.make(task.unbound).fit(task.images, task.labels)
+    assert not [name for name in vars(repurposer) if name.endswith("_")]
+
+
+def check_a_failed_fit_keeps_what_was_learned(row, task):
+    repurposer = row.make(task.network).fit(task.images, task.labels)
+    before = repurposer.predict_proba(task.images)
+    with pytest.raises(DataError):
+        repurposer.fit(task.images, np.zeros(len(task.images)))
+    np.testing.assert_array_equal(repurposer.predict_proba(task.images), before)
+
+
+CHECKS = {name: value for name, value in list(globals().items()) if name.startswith("check_")}

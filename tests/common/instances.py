@@ -1,0 +1,27 @@
+"""One row per repurposer: how the common checks make it. A method of the registry without a row fails."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sklearn.linear_model import LogisticRegression
+
+import xfer2
+
+
+@dataclass(frozen=True)
+class Row:
+    """A repurposer's class, its arguments beyond source and layers, one of them changed, and its expected failures."""
+
+    cls: type
+    arguments: dict[str, Any] = field(default_factory=dict)
+    changed: dict[str, Any] = field(default_factory=dict)
+    expected_failures: dict[str, str] = field(default_factory=dict)  # check's name -> reason
+
+    def make(self, source, **more):
+        return self.cls(source, feature_layer_names=["relu1", "fc1"], **{**self.arguments, **more})
+
+
+INSTANCES = {
+    "lr": Row(xfer2.LrRepurposer, {"random_state": 0}, {"c": 0.01}),
+    "sklearn": Row(xfer2.SklearnRepurposer, {"estimator": LogisticRegression(max_iter=500)}, {"estimator__C": 0.01}),
+}

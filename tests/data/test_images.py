@@ -1,0 +1,119 @@
+"""Preparation of an image against a plain reference."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xfer2 import Preprocessing
+from xfer2.data.images import decode, from_array, prepare
+from xfer2.exceptions import ImageError, ParameterError
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
+RECORDS = [
+    Preprocessing((3, 6, 5)),
+    Preprocessing((3, 6, 5), color="BGR", scale=1 / 255, mean=MEAN, std=STD),
+    Preprocessing((1, 6, 5), color="GRAY", scale=1 / 255, mean=(0.3,), std=(0.7,)),
+    Preprocessing((3, 5, 6), resize_short=8, crop="center", scale=1 / 255, mean=MEAN, std=STD),
+    Preprocessing((3, 5, 5), resize_short=5, crop="center", scale=2.0, mean=(10,), std=(3,)),
+    Preprocessing((1, 7, 4), color="GRAY", resize_short=9, crop="center"),
+]
+
+
+def reference(image, record):
+    """One pixel and one channel at a time, from what Pillow's resize gives."""
+    channels, height, width = record.input_shape
+    image = image.convert("L") if channels == 1 else image.convert("RGB")
+    top = left = 0
+    if record.resize_short is None:
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    else:
+        factor = record.resize_short / min(image.size)
+        image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BILINEAR)
+        top, left = (image.height - height) // 2, (image.width - width) // 2
+    result = np.empty((channels, height, width))
+    for y in range(height):
+        for x in range(width):
+            pixel = np.atleast_1d(image.getpixel((left + x, top + y)))
+            for channel in range(channels):
+                source = channels - 1 - channel if record.color == "BGR" else channel
+                mean = record.mean[channel if len(record.mean) > 1 else 0]
+                std = record.std[channel if len(record.std) > 1 else 0]
+                result[channel, y, x] = (pixel[source] * record.scale - mean) / std
+    return result
+
+
+def noise(height, width, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: f"{record.color} {record.resize_short} {record.crop}")
+@pytest.mark.parametrize("size", [(12, 17), (17, 12), (6, 5), (3, 40), (9, 9)])
+def test_prepare_equals_the_reference(record, size):
+    image = noise(*size)
+    found = prepare(image, record)
+    assert found.dtype == np.float32
+    assert found.flags["C_CONTIGUOUS"]
+    np.testing.assert_allclose(found, reference(image, record), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
+def test_images_of_every_mode_become_three_channels(mode):
+    image = noise(6, 5).convert(mode)
+    np.testing.assert_allclose(prepare(image, RECORDS[0]), reference(image, RECORDS[0]), atol=1e-5)
+
+
+def test_gray_arrays_with_and_without_a_channel_axis_are_the_same():
+    pixels = np.arange(30, dtype=np.uint8).reshape(6, 5)
+    record = Preprocessing((1, 6, 5), color="GRAY")
+    np.testing.assert_array_equal(prepare(from_array(pixels), record)[0], pixels)
+    np.testing.assert_array_equal(prepare(from_array(pixels[:, :, None]), record)[0], pixels)
+
+
+def test_an_image_of_a_single_colour_keeps_it_through_resize():
+    found = prepare(Image.new("RGB", (31, 17), (10, 20, 30)), Preprocessing((3, 4, 4), color="BGR", resize_short=5, crop="center"))
+    assert [np.unique(channel).tolist() for channel in found] == [[30.0], [20.0], [10.0]]
+
+
+def test_bytes_and_files_decode_to_the_same(tmp_path):
+    noise(6, 5).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    np.testing.assert_array_equal(np.asarray(decode(content, "bytes")), np.asarray(decode(tmp_path / "a.png", "file")))
+
+
+def test_a_truncated_png_is_named():
+    content = io.BytesIO()
+    noise(60, 50).save(content, "PNG")
+    with pytest.raises(ImageError, match="The image number 7 cannot be decoded"):
+        decode(content.getvalue()[:500], "number 7")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"input_shape": (3, 4)}, "input_shape must be three positive integers"),
+    ({"input_shape": (3, 0, 4)}, "input_shape must be three positive integers"),
+    ({"input_shape": "3,4,4"}, "input_shape must be three positive integers"),
+    ({"input_shape": (1, 4, 4)}, "input_shape must be of 3 channels where color is 'RGB'"),
+    ({"color": "GRAY"}, "input_shape must be of 1 channels where color is 'GRAY'"),
+    ({"color": "HSV"}, "color must be one of 'RGB', 'BGR', 'GRAY'; got 'HSV'"),
+    ({"crop": "corner"}, "crop must be one of"),
+    ({"crop": "center"}, "resize_short must be the short side"),
+    ({"resize_short": 8}, "resize_short must be None, or at least"),
+    ({"resize_short": 3, "crop": "center"}, "resize_short must be None, or at least"),
+    ({"mean": (1, 2)}, "mean must be 1 or 3 numbers"), ({"mean": 0.5}, "mean must be 1 or 3 numbers"),
+    ({"std": ("a",)}, "std must be 1 or 3 numbers"), ({"std": (1, 0, 1)}, "std must be above zero"),
+])
+def test_wrong_records_say_what_is_wrong(options, message):
+    with pytest.raises(ParameterError, match=f"Preprocessing: {message}"):
+        Preprocessing(**{"input_shape": (3, 4, 4), **options})
+
+
+def test_a_record_survives_json():
+    import json
+
+    for record in RECORDS:
+        assert Preprocessing.from_mapping(json.loads(record.to_json())) == record
+    with pytest.raises(ParameterError, match="unknown key 'colour'.*color"):
+        Preprocessing.from_mapping({"input_shape": [3, 4, 4], "colour": "RGB"})
+    with pytest.raises(ParameterError, match="no 'input_shape'"):
+        Preprocessing.from_mapping({"color": "RGB"})

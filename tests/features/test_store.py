@@ -1,0 +1,165 @@
+"""Features in files are the features."""
+
+import numpy as np
+import pandas
+import pytest
+
+from xfer2 import Features
+from xfer2.exceptions import DataError, LayerNotFoundError, ParameterError
+from xfer2.features.store import FolderStore, MemoryStore
+
+NAMES = ("stage1/unit.2_conv", "a b", "pool", "ümlaut%2F")
+
+
+def some_features(labels=("wasp", "bee", "wasp")):
+    random = np.random.default_rng(0)
+    shapes = ((2, 2, 2), (1,), (3,), (2,))
+    arrays = {name: random.normal(size=(3, *shape)).astype("float32") for name, shape in zip(NAMES, shapes, strict=True)}
+    return Features(arrays, None if labels is None else np.array(labels), ["x/1.png", "x/2.png", "y/3.png"], ["bad.png: cut"])
+
+
+def check_same(found, expected):
+    assert found.layers == expected.layers
+    assert found.ids == expected.ids
+    for layer in expected:
+        assert found[layer].dtype == expected[layer].dtype
+        np.testing.assert_array_equal(found[layer], expected[layer])
+    if expected.labels is None:
+        assert found.labels is None
+    else:
+        assert found.labels.tolist() == expected.labels.tolist()
+        assert [type(label) for label in found.labels.tolist()] == [type(label) for label in expected.labels.tolist()]
+
+
+@pytest.mark.parametrize("file", ["f.npz", "folder", "folder.features"])
+@pytest.mark.parametrize("labels", [("wasp", "bee", "wasp"), (3, 7, 3), (0.5, 1.5, 2.5), (True, False, True), None])
+def test_what_is_saved_is_loaded(tmp_path, file, labels):
+    features = some_features(labels)
+    features.save(tmp_path / file)
+    check_same(Features.load(tmp_path / file), features)
+
+
+def test_a_folder_keeps_what_was_skipped_and_stays_on_disk(tmp_path):
+    some_features().save(tmp_path / "kept")
+    found = Features.load(tmp_path / "kept")
+    assert found.skipped == ["bad.png: cut"]
+    assert isinstance(found["pool"], np.memmap)
+
+
+@pytest.mark.parametrize("file", ["f.npz", "folder"])
+def test_texts_kept_as_objects_are_saved_without_pickle(tmp_path, file):
+    features = some_features()
+    features.labels = np.array(["wasp", "bee", "wasp"], dtype=object)
+    features.save(tmp_path / file)
+    assert Features.load(tmp_path / file).labels.tolist() == ["wasp", "bee", "wasp"]
+    features.labels = np.array(["wasp", 3, None], dtype=object)
+    with pytest.raises(DataError, match="mixed types cannot be saved"):
+        features.save(tmp_path / f"2{file}")
+
+
+def test_parquet_is_a_table_for_pandas(tmp_path):
+    features = some_features()
+    features.save(tmp_path / "f.parquet")
+    frame = pandas.read_parquet(tmp_path / "f.parquet")
+    assert frame["id"].tolist() == features.ids
+    assert frame["label"].tolist() == ["wasp", "bee", "wasp"]
+    assert len(frame.columns) == 2 + 8 + 1 + 3 + 2
+    np.testing.assert_array_equal(frame["stage1/unit.2_conv_5"], features["stage1/unit.2_conv"].reshape(3, -1)[:, 5])
+    np.testing.assert_array_equal(frame[[f"pool_{n}" for n in range(3)]].to_numpy(), features["pool"])
+
+
+def test_frame_without_labels_has_no_label_column():
+    assert list(some_features(None).to_frame().columns[:2]) == ["id", "stage1/unit.2_conv_0"]
+
+
+def test_saving_again_replaces_a_file(tmp_path):
+    some_features().save(tmp_path / "f.npz")
+    features = some_features((1, 2, 3))
+    features.save(tmp_path / "f.npz")
+    check_same(Features.load(tmp_path / "f.npz"), features)
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
+
+
+def test_a_folder_that_is_not_empty_is_refused(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "mine.txt").write_text("keep me")
+    for write in (some_features().save, FolderStore):
+        with pytest.raises(ParameterError, match="path must be a folder that is new or empty"):
+            write(tmp_path / "kept")
+    assert (tmp_path / "kept" / "mine.txt").read_text() == "keep me"
+
+
+@pytest.mark.parametrize("path", ["f.csv", "f.npy"])
+def test_other_kinds_of_file_are_refused(tmp_path, path):
+    with pytest.raises(ParameterError, match=r"\.npz or \.parquet file, or a folder"):
+        some_features().save(tmp_path / path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DataError, match="there is no folder '.*nowhere'"):
+        some_features().save(tmp_path / "nowhere" / "f.npz")
+
+
+def write_truncated(path):
+    some_features().save(path)
+    path.write_bytes(path.read_bytes()[:200])
+
+
+@pytest.mark.parametrize("write", [write_truncated, lambda path: path.write_text("no archive"), lambda path: None,
+                                   lambda path: np.savez(path, other=np.ones(2)), lambda path: path.mkdir(),
+                                   lambda path: np.save(path.open("wb"), np.ones(2))],
+                         ids=["truncated", "text", "missing", "another's", "empty folder", "npy"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_is_no_features_file_is_named(tmp_path, write):
+    path = tmp_path / "f.npz"
+    write(path)
+    with pytest.raises(DataError, match=r"f\.npz' cannot be read as features"):
+        Features.load(path)
+
+
+def test_folder_with_a_file_cut_short_is_named(tmp_path):
+    some_features().save(tmp_path / "kept")
+    file = tmp_path / "kept" / "layer-pool.npy"
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(DataError, match="kept' cannot be read as features"):
+        Features.load(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("size", [None, 3, 10, 100])
+def test_memory_store_is_concatenation_whatever_number_was_announced(size):
+    random = np.random.default_rng(0)
+    parts = [random.normal(size=(count, 2, 3)) for count in (4, 1, 7, 2)]
+    store = MemoryStore(size)
+    for part in parts:
+        store.append("a", part)
+    found = store.finish(None, range(14), [])
+    np.testing.assert_array_equal(found["a"], np.concatenate(parts))
+
+
+def test_folder_store_is_concatenation(tmp_path):
+    parts = [np.random.default_rng(0).normal(size=(count, 2, 3)) for count in (4, 1, 7, 2)]
+    store = FolderStore(tmp_path / "kept")
+    for part in parts:
+        store.append("a/b", part[:, ::-1])
+    found = store.finish(None, range(14), [])
+    np.testing.assert_array_equal(found["a/b"], np.concatenate(parts)[:, ::-1])
+
+
+def test_matrix_puts_layers_side_by_side_and_columns_say_where():
+    features = some_features()
+    matrix, columns = features.matrix(), features.columns()
+    assert matrix.shape == (3, 14)
+    assert list(columns) == list(NAMES)
+    for layer in NAMES:
+        np.testing.assert_array_equal(matrix[:, columns[layer]], features[layer].reshape(3, -1))
+    assert np.concatenate(list(columns.values())).tolist() == list(range(14))
+
+
+def test_a_layer_that_is_not_there_lists_the_nearest():
+    with pytest.raises(LayerNotFoundError, match="'Pool'.*Nearest: pool"):
+        some_features()["Pool"]
+
+
+def test_features_tell_their_size():
+    assert repr(some_features()).startswith("Features(3 examples; stage1/unit.2_conv 2x2x2, a b 1, pool 3")
+    assert len(some_features()) == 3

@@ -1,0 +1,38 @@
+"""What the tests of this folder share: to compute a network, to compare outputs, to read in a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+from helpers import inputs_for
+
+from xfer2.features.engines.mxnet import MxnetEngine
+
+
+def computed(network, inputs=None):
+    """All outputs of a network for `inputs`, by default random ones."""
+    return MxnetEngine(network)(inputs_for(network) if inputs is None else inputs)
+
+
+def block_outputs(block, network, inputs):
+    """All outputs of a Gluon block made of `network`."""
+    from xfer2._mxnet import mx
+
+    found = block(*[mx.nd.array(inputs[name]) for name in network.inputs])
+    return [array.asnumpy() for array in (found if isinstance(found, (list, tuple)) else [found])]
+
+
+def assert_same(actual, expected):
+    """Bit for bit."""
+    assert len(actual) == len(expected)
+    for one, two in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def run_python(code, *arguments):
+    """Run a program in a process of its own, which a crash may end; gives its exit code and what it printed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True,
+                          env=environment, timeout=300, check=False)
+    return done.returncode, done.stdout, done.stderr

@@ -1,0 +1,92 @@
+"""The opening of the README, on real photographs and a real ImageNet network."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+import xfer2
+from xfer2.exceptions import ImageError
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Folders 'flower' and 'temple', cuts of two photographs that ship with scikit-learn: 16 to train, 8 to test, each."""
+    root = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(0)
+    for name, photograph in zip(("temple", "flower"), load_sample_images().images, strict=True):
+        for part, count in (("train", 16), ("test", 8)):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                top, left = random.integers(0, photograph.shape[0] - 240), random.integers(0, photograph.shape[1] - 260)
+                Image.fromarray(photograph[top:top + 240, left:left + 260]).save(folder / f"{number:02d}.jpg", quality=92)
+    return root
+
+
+def test_three_lines_on_folders_of_photographs(shared, photographs):
+    source, train_data, test_data = str(shared / "models" / "squeezenet1.0-imagenet"), photographs / "train", photographs / "test"
+    repurposer = xfer2.LrRepurposer(source, feature_layer_names=["pool_final"])
+    repurposer.repurpose(train_data)
+    labels = repurposer.predict_label(test_data)
+    assert labels.tolist() == ["flower"] * 8 + ["temple"] * 8
+
+
+def test_an_unreadable_photograph_is_named_or_skipped(shared, photographs, tmp_path):
+    for name in ("flower", "temple"):
+        (tmp_path / name).mkdir()
+        for path in sorted((photographs / "train" / name).iterdir())[:4]:
+            (tmp_path / name / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "temple" / "broken.jpg").write_bytes(b"\xff\xd8 no image")
+    source = str(shared / "models" / "squeezenet1.0-imagenet")
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        xfer2.LrRepurposer(source, ["pool_final"]).repurpose(tmp_path)
+    repurposer = xfer2.LrRepurposer(source, ["pool_final"], errors="skip").repurpose(tmp_path)
+    prediction = repurposer.predict_uncertainty(tmp_path)
+    assert len(prediction) == 8
+    assert "broken.jpg" in prediction.skipped[0]
+
+
+def test_a_repurposer_of_ones_own_needs_one_method():
+    from sklearn.naive_bayes import GaussianNB
+
+    class BayesRepurposer(xfer2.MetaModelRepurposer):
+        def _train_model_from_features(self, features, labels, feature_indices_per_layer):
+            assert list(feature_indices_per_layer) == ["dense0", "dense1"]
+            assert features.shape[1] == 138
+            return GaussianNB().fit(features, labels)
+
+    images = np.zeros((20, 28, 28), np.uint8)
+    images[::2, 5:20, 5:20] = 255
+    labels = ["full", "empty"] * 10
+    repurposer = BayesRepurposer("zoo:mnist-cnn", ["dense0", "dense1"]).repurpose(images, labels)
+    assert repurposer.predict_label(images).tolist() == labels
+
+
+def test_a_repurposer_of_ones_own_is_saved_and_loaded_by_its_class(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (12, 28, 28), dtype=np.uint8)
+    repurposer = OwnRepurposer("zoo:mnist-cnn", "dense0").fit(images, [1, 2, 3] * 4)
+    repurposer.save(tmp_path / "own")
+    with pytest.raises(xfer2.exceptions.PersistenceError, match=r"OwnRepurposer\.load"):
+        xfer2.load(tmp_path / "own")
+    again = OwnRepurposer.load(tmp_path / "own")
+    np.testing.assert_array_equal(again.predict_proba(images), repurposer.predict_proba(images))
+
+
+class OwnRepurposer(xfer2.MetaModelRepurposer):
+    def _train_model_from_features(self, features, labels, feature_indices_per_layer):
+        from sklearn.naive_bayes import GaussianNB
+
+        return GaussianNB().fit(features, labels)
+
+
+def test_a_base_class_without_a_head_says_what_to_implement():
+    with pytest.raises(TypeError, match="_train_model_from_features"):
+        xfer2.MetaModelRepurposer("zoo:mnist-cnn", "dense0").fit(np.zeros((4, 1, 28, 28)), [0, 1, 0, 1])
+
+
+def test_a_head_without_probabilities_says_how_to_get_them():
+    from sklearn.svm import LinearSVC
+
+    with pytest.raises(xfer2.exceptions.ParameterError, match="CalibratedClassifierCV"):
+        xfer2.SklearnRepurposer("zoo:mnist-cnn", "dense0", LinearSVC()).fit(np.zeros((4, 1, 28, 28)), [0, 1, 0, 1])
