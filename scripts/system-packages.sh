@@ -7,6 +7,7 @@ has() { /sbin/ldconfig -p 2>/dev/null | grep -q "$1" || ls /usr/lib/*/"$1"* /usr
 
 missing=""
 has libgomp.so.1 || missing="$missing libgomp1"
+has libquadmath.so.0 || missing="$missing libquadmath0"
 has libGL.so.1 || missing="$missing libgl1"
 has libglib-2.0.so.0 || missing="$missing libglib2.0-0"
 [ -n "$missing" ] || exit 0

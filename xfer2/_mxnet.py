@@ -66,7 +66,7 @@ def _import_mxnet() -> ModuleType:
             import mxnet
     except OSError as error:
         raise ImportError(
-            f"MXNet's library cannot be loaded: {error}. On Debian or Ubuntu: apt-get install libgomp1"
+            f"MXNet's library cannot be loaded: {error}. On Debian or Ubuntu: apt-get install libgomp1 libquadmath0"
         ) from error
     return mxnet
 
