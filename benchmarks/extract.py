@@ -74,8 +74,8 @@ def main():
         rates[count] = middle["images_per_second"]
         print(f"{count:5d} images: {middle['images_per_second']:6.1f} images/s "
               f"({runs[0]['images_per_second']:.1f} to {runs[-1]['images_per_second']:.1f} in {len(runs)} runs), "
-              f"features {middle['features_bytes'] / 1e9:.2f} GB, peak memory {max(r['peak_bytes'] for r in runs) / 1e9:.2f} GB",
-              flush=True)
+              f"features {middle['features_bytes'] / 1e9:.2f} GB, "
+              f"peak memory {max(r['peak_bytes'] for r in runs) / 1e9:.2f} GB", flush=True)
     print(f"{SIZES[1]} images run at {rates[SIZES[1]] / rates[SIZES[0]]:.2f} times the rate of {SIZES[0]}")
 
 

@@ -32,7 +32,8 @@ def residual_symbol():
     """A stem, one identity block and one projection block, each joined by an addition."""
     def unit(x, name, filters):
         x = mx.sym.Convolution(x, num_filter=filters, kernel=(3, 3), pad=(1, 1), no_bias=True, name=f"{name}_conv")
-        return mx.sym.Activation(mx.sym.BatchNorm(x, fix_gamma=False, name=f"{name}_bn"), act_type="relu", name=f"{name}_relu")
+        x = mx.sym.BatchNorm(x, fix_gamma=False, name=f"{name}_bn")
+        return mx.sym.Activation(x, act_type="relu", name=f"{name}_relu")
 
     x = unit(mx.sym.var("data"), "stem", 4)
     x = mx.sym.elemwise_add(x, unit(x, "a", 4), name="add1")
@@ -45,7 +46,8 @@ def residual_symbol():
 def inception_symbol():
     """Three parallel branches joined by a Concat, then a dense layer."""
     data = mx.sym.var("data")
-    branches = [mx.sym.Convolution(data, num_filter=2, kernel=(k, k), pad=(k // 2, k // 2), name=f"branch{k}") for k in (1, 3, 5)]
+    branches = [mx.sym.Convolution(data, num_filter=2, kernel=(k, k), pad=(k // 2, k // 2), name=f"branch{k}")
+                for k in (1, 3, 5)]
     x = mx.sym.Concat(*branches, dim=1, name="concat")
     return mx.sym.FullyConnected(mx.sym.Flatten(x, name="flat"), num_hidden=4, name="fc")
 

@@ -16,6 +16,8 @@ import math
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -56,6 +58,20 @@ def available_cores() -> int:
     return max(1, min(len(cores), limit))
 
 
+@contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """Let `package` look as if it were not installed."""
+    loaded = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == package}
+    for name in loaded:
+        del sys.modules[name]
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+        sys.modules.update(loaded)
+
+
 def _import_mxnet() -> ModuleType:
     _restore_numpy_aliases()
     _restore_distutils()
@@ -63,7 +79,8 @@ def _import_mxnet() -> ModuleType:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy's and distutils', at MXNet's own import
-            import mxnet
+            with _hidden("sklearn"):  # mxnet.model would load it, and pandas with it, for a base class long deprecated
+                import mxnet
     except OSError as error:
         raise ImportError(
             f"MXNet's library cannot be loaded: {error}. On Debian or Ubuntu: apt-get install libgomp1 libquadmath0"
@@ -84,12 +101,5 @@ def gluoncv() -> ModuleType:
     """Import gluoncv beside torch 2: it is kept from seeing torch while it loads, and torch is put back after."""
     if "gluoncv" in sys.modules:
         return sys.modules["gluoncv"]
-    hidden = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "torch"}
-    for name in hidden:
-        del sys.modules[name]
-    sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
+    with _hidden("torch"):
         return importlib.import_module("gluoncv")
-    finally:
-        del sys.modules["torch"]
-        sys.modules.update(hidden)

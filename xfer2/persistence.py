@@ -50,11 +50,21 @@ def write_directory(path: str | os.PathLike[str], manifest: Mapping[str, Any], f
         for name, content in files.items():
             (new / name).write_bytes(content)
         (new / MANIFEST).write_text(json.dumps(document, indent=2, allow_nan=False), encoding="utf-8")
-        if target.exists():
-            target.rename(scratch / "old")
-        new.rename(target)
+        _put_in_place(new, target, scratch / "old")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _put_in_place(new: Path, target: Path, old: Path) -> None:
+    if not target.exists():
+        new.rename(target)
+        return
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
 
 
 def read_directory(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -85,7 +95,7 @@ def _checked(folder: Path, name: str, digest: Any) -> bytes:
         raise PersistenceError(f"The manifest of {str(folder)!r} names {name!r}, which is not a plain file name.")
     try:
         content = (folder / name).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise PersistenceError(f"{str(folder / name)!r} is missing or cannot be read: {error}.") from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise PersistenceError(f"{str(folder / name)!r} is not what was saved: its sha256 differs from the manifest's.")

@@ -65,7 +65,8 @@ def test_every_odd_batch_size_keeps_order(network, size):
 
 
 @pytest.mark.parametrize("labels", [[3, 7] * 5, ["bee", "hornet"] * 5, np.array(["a", "b"] * 5, dtype=object),
-                                    [True, False] * 5, mx.nd.array([3, 7] * 5)], ids=["ints", "texts", "objects", "bools", "nd"])
+                                    [True, False] * 5, mx.nd.array([3, 7] * 5)],
+                         ids=["ints", "texts", "objects", "bools", "nd"])
 def test_labels_of_any_type_are_kept(network, labels):
     _, found = joined(open_batches(ROWS, network, labels, batch_size=3))
     assert found.tolist() == (labels.asnumpy().tolist() if isinstance(labels, mx.nd.NDArray) else list(labels))
@@ -151,7 +152,7 @@ def test_image_record_iterator_is_read_once_and_refused_after(tmp_path):
     data, labels = joined(batches)
     assert labels.tolist() == list(range(COUNT))
     assert data[:, 0, 0, 0].tolist() == [20 * number for number in range(COUNT)]
-    with pytest.raises(DataError, match="read before.*Make a new one"):
+    with pytest.raises(DataError, match=r"read before.*Make a new one"):
         list(batches)
 
 
@@ -245,7 +246,8 @@ def test_given_labels_take_the_place_of_the_data_own(network):
 
 
 @pytest.mark.parametrize("make", [lambda: ROWS, lambda: mx.io.NDArrayIter(ROWS, batch_size=4), pairs,
-                                  lambda: mx.gluon.data.DataLoader(pairs(), 4)], ids=["array", "iterator", "dataset", "loader"])
+                                  lambda: mx.gluon.data.DataLoader(pairs(), 4)],
+                         ids=["array", "iterator", "dataset", "loader"])
 @pytest.mark.parametrize("count", [9, 11])
 def test_label_count_mismatch_gives_both_numbers(network, make, count):
     with pytest.raises(DataError, match=rf"There are {count} labels"):

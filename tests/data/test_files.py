@@ -87,7 +87,7 @@ def test_folder_that_mixes_both_is_an_error(network, class_folder):
 def test_empty_folder_and_missing_path(network, tmp_path):
     with pytest.raises(DataError, match="holds no images"):
         features(network, tmp_path)
-    with pytest.raises(DataError, match="no file or folder '.*nowhere'"):
+    with pytest.raises(DataError, match=r"no file or folder '.*nowhere'"):
         features(network, tmp_path / "nowhere")
     (tmp_path / "data.xyz").write_text("?")
     with pytest.raises(DataError, match=r"data\.xyz.*neither an image folder"):

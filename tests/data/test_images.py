@@ -72,7 +72,8 @@ def test_gray_arrays_with_and_without_a_channel_axis_are_the_same():
 
 
 def test_an_image_of_a_single_colour_keeps_it_through_resize():
-    found = prepare(Image.new("RGB", (31, 17), (10, 20, 30)), Preprocessing((3, 4, 4), color="BGR", resize_short=5, crop="center"))
+    record = Preprocessing((3, 4, 4), color="BGR", resize_short=5, crop="center")
+    found = prepare(Image.new("RGB", (31, 17), (10, 20, 30)), record)
     assert [np.unique(channel).tolist() for channel in found] == [[30.0], [20.0], [10.0]]
 
 
@@ -80,6 +81,14 @@ def test_bytes_and_files_decode_to_the_same(tmp_path):
     noise(6, 5).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     np.testing.assert_array_equal(np.asarray(decode(content, "bytes")), np.asarray(decode(tmp_path / "a.png", "file")))
+
+
+def test_images_of_16_bits_keep_their_shades():
+    shades = np.arange(30, dtype=np.uint16).reshape(6, 5) * 2000
+    content = io.BytesIO()
+    Image.fromarray(shades).save(content, "PNG")
+    found = prepare(decode(content.getvalue(), "deep"), Preprocessing((1, 6, 5), color="GRAY"))
+    np.testing.assert_array_equal(found[0], shades // 256)
 
 
 def test_a_truncated_png_is_named():
@@ -102,6 +111,8 @@ def test_a_truncated_png_is_named():
     ({"resize_short": 3, "crop": "center"}, "resize_short must be None, or at least"),
     ({"mean": (1, 2)}, "mean must be 1 or 3 numbers"), ({"mean": 0.5}, "mean must be 1 or 3 numbers"),
     ({"std": ("a",)}, "std must be 1 or 3 numbers"), ({"std": (1, 0, 1)}, "std must be above zero"),
+    ({"scale": "1"}, "scale must be a number"),
+    ({"resize_short": "8", "crop": "center"}, "resize_short must be None, or at"),
 ])
 def test_wrong_records_say_what_is_wrong(options, message):
     with pytest.raises(ParameterError, match=f"Preprocessing: {message}"):
@@ -113,7 +124,7 @@ def test_a_record_survives_json():
 
     for record in RECORDS:
         assert Preprocessing.from_mapping(json.loads(record.to_json())) == record
-    with pytest.raises(ParameterError, match="unknown key 'colour'.*color"):
+    with pytest.raises(ParameterError, match=r"unknown key 'colour'.*color"):
         Preprocessing.from_mapping({"input_shape": [3, 4, 4], "colour": "RGB"})
     with pytest.raises(ParameterError, match="no 'input_shape'"):
         Preprocessing.from_mapping({"color": "RGB"})

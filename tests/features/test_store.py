@@ -1,11 +1,15 @@
 """Features in files are the features."""
 
+import io
+
 import numpy as np
 import pandas
 import pytest
+from helpers import small_networks
 
 from xfer2 import Features
 from xfer2.exceptions import DataError, LayerNotFoundError, ParameterError
+from xfer2.features.extractor import extract_features
 from xfer2.features.store import FolderStore, MemoryStore
 
 NAMES = ("stage1/unit.2_conv", "a b", "pool", "ümlaut%2F")
@@ -15,7 +19,8 @@ def some_features(labels=("wasp", "bee", "wasp")):
     random = np.random.default_rng(0)
     shapes = ((2, 2, 2), (1,), (3,), (2,))
     arrays = {name: random.normal(size=(3, *shape)).astype("float32") for name, shape in zip(NAMES, shapes, strict=True)}
-    return Features(arrays, None if labels is None else np.array(labels), ["x/1.png", "x/2.png", "y/3.png"], ["bad.png: cut"])
+    ids = ["x/1.png", "x/2.png", "y/3.png"]
+    return Features(arrays, None if labels is None else np.array(labels), ids, ["bad.png: cut"])
 
 
 def check_same(found, expected):
@@ -96,8 +101,14 @@ def test_other_kinds_of_file_are_refused(tmp_path, path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match="there is no folder '.*nowhere'"):
+    with pytest.raises(DataError, match=r"there is no folder '.*nowhere'"):
         some_features().save(tmp_path / "nowhere" / "f.npz")
+
+
+def npy():
+    content = io.BytesIO()
+    np.save(content, np.ones(2))
+    return content.getvalue()
 
 
 def write_truncated(path):
@@ -107,9 +118,8 @@ def write_truncated(path):
 
 @pytest.mark.parametrize("write", [write_truncated, lambda path: path.write_text("no archive"), lambda path: None,
                                    lambda path: np.savez(path, other=np.ones(2)), lambda path: path.mkdir(),
-                                   lambda path: np.save(path.open("wb"), np.ones(2))],
+                                   lambda path: path.write_bytes(npy())],
                          ids=["truncated", "text", "missing", "another's", "empty folder", "npy"])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_is_no_features_file_is_named(tmp_path, write):
     path = tmp_path / "f.npz"
     write(path)
@@ -156,10 +166,22 @@ def test_matrix_puts_layers_side_by_side_and_columns_say_where():
 
 
 def test_a_layer_that_is_not_there_lists_the_nearest():
-    with pytest.raises(LayerNotFoundError, match="'Pool'.*Nearest: pool"):
+    with pytest.raises(LayerNotFoundError, match=r"'Pool'.*Nearest: pool"):
         some_features()["Pool"]
 
 
 def test_features_tell_their_size():
     assert repr(some_features()).startswith("Features(3 examples; stage1/unit.2_conv 2x2x2, a b 1, pool 3")
     assert len(some_features()) == 3
+
+
+def test_an_extraction_that_fails_midway_leaves_no_folder_and_can_be_tried_again(tmp_path):
+    network = small_networks()["chain"]
+    images = np.ones((10, 3, 8, 8), np.float32)
+    images[9] = np.nan
+    with pytest.raises(DataError, match="NaN"):
+        extract_features(network, images, "fc1", batch_size=4, store=str(tmp_path / "features"))
+    assert list(tmp_path.iterdir()) == []
+    kept = extract_features(network, images[:9], "fc1", batch_size=4, store=str(tmp_path / "features"))
+    assert kept["fc1"].shape == (9, 6)
+    assert [path.name for path in tmp_path.iterdir()] == ["features"]

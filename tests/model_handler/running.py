@@ -1,4 +1,4 @@
-"""What the tests of this folder share: to compute a network, to compare outputs, to read in a process of its own."""
+"""What the tests of this folder share: to compute, to compare, to write, to run in a process of its own."""
 
 import os
 import subprocess
@@ -7,7 +7,9 @@ import sys
 import numpy as np
 from helpers import inputs_for
 
+from xfer2._mxnet import mx
 from xfer2.features.engines.mxnet import MxnetEngine
+from xfer2.model_handler import ModelHandler
 
 
 def computed(network, inputs=None):
@@ -17,8 +19,6 @@ def computed(network, inputs=None):
 
 def block_outputs(block, network, inputs):
     """All outputs of a Gluon block made of `network`."""
-    from xfer2._mxnet import mx
-
     found = block(*[mx.nd.array(inputs[name]) for name in network.inputs])
     return [array.asnumpy() for array in (found if isinstance(found, (list, tuple)) else [found])]
 
@@ -28,6 +28,13 @@ def assert_same(actual, expected):
     assert len(actual) == len(expected)
     for one, two in zip(actual, expected, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def write_checkpoint(network, prefix, epoch=0):
+    """Save by MXNet's own means; gives the prefix."""
+    symbol = ModelHandler(network).symbol
+    mx.model.save_checkpoint(str(prefix), epoch, symbol, dict(network.arg_params), dict(network.aux_params))
+    return str(prefix)
 
 
 def run_python(code, *arguments):

@@ -20,8 +20,8 @@ OTHER_TASKS = re.compile(
     r"|i3d|slowfast|siamrpn|monodepth|c3d|p3d|r2plus|inceptionv[13]_|vgg16_(ucf|hmdb|kin|sth))"
     r"|(kinetics|ucf101|hmdb51|sthsth)|_s$|_custom$|int8|_gn$")
 FEW = ("resnet18_v1", "resnet18_v2", "resnest14", "se_resnet18_v1", "squeezenet1.1", "mobilenet0.25", "mobilenetv2_0.25",
-       "mobilenetv3_small", "densenet121", "shufflenet_v2", "dla34", "cifar_resnet20_v1", "cifar_resnext29_32x4d", "xception",
-       "hrnet_w18_small_v1_c")
+       "mobilenetv3_small", "densenet121", "shufflenet_v2", "dla34", "cifar_resnet20_v1", "cifar_resnext29_32x4d",
+       "xception", "hrnet_w18_small_v1_c")
 
 
 def classification_names():
@@ -109,5 +109,6 @@ def test_all_classification_networks(capsys):
         with capsys.disabled():
             print(f"{number:3d}/{len(names)} {name}: {verdict}", flush=True)
     with capsys.disabled():
-        print(f"{len(names) - len(failures)} of {len(names)} networks round-trip bit-equal, all {layers} layer outputs equal")
+        print(f"{len(names) - len(failures)} of {len(names)} networks round-trip bit-equal, "
+              f"and all their {layers} layer outputs are equal")
     assert not failures, "\n".join(failures)

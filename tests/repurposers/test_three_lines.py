@@ -25,7 +25,8 @@ def photographs(tmp_path_factory):
 
 
 def test_three_lines_on_folders_of_photographs(shared, photographs):
-    source, train_data, test_data = str(shared / "models" / "squeezenet1.0-imagenet"), photographs / "train", photographs / "test"
+    source = str(shared / "models" / "squeezenet1.0-imagenet")
+    train_data, test_data = photographs / "train", photographs / "test"
     repurposer = xfer2.LrRepurposer(source, feature_layer_names=["pool_final"])
     repurposer.repurpose(train_data)
     labels = repurposer.predict_label(test_data)

@@ -17,8 +17,9 @@ import numpy as np
 
 from xfer2._mxnet import available_cores, mx
 from xfer2._validation import check_choice, check_integer, parameter_error
-from xfer2.data import files, images
+from xfer2.data import files, images, iterators
 from xfer2.data.files import Example
+from xfer2.data.iterators import as_numpy
 from xfer2.exceptions import DataError, ImageError
 from xfer2.model_handler.network import Network
 
@@ -93,16 +94,17 @@ def open_batches(data: Any, network: Network, labels: Any = None, batch_size: in
         return Batches(lambda skipped: _from_examples(examples.read(), network, given, size, errors, skipped),
                        None if errors == "skip" else examples.size)
     if isinstance(data, mx.io.DataIter):
-        _check_order_known(given, getattr(data, "shuffle", False), owner)
+        _check_order_known(given, data, owner)
         return Batches(lambda skipped: _relabelled(_from_data_iter(data, network), given))
     if isinstance(data, mx.gluon.data.DataLoader):
-        sampler = getattr(getattr(data, "_batch_sampler", None), "_sampler", None)
-        _check_order_known(given, isinstance(sampler, mx.gluon.data.RandomSampler), owner)
-        return Batches(lambda skipped: _relabelled(_from_loader(_whole_loader(data), network), given))
+        _check_order_known(given, data, owner)
+        return Batches(lambda skipped: _relabelled(_from_loader(data, network), given))
     if isinstance(data, mx.gluon.data.Dataset):
         count = len(data)
         _check_label_count(given, count)
-        return Batches(lambda skipped: _from_examples(_dataset_examples(data, len(network.inputs)), network, given, size, errors, skipped), count)
+        parts = len(network.inputs)
+        return Batches(lambda skipped: _from_examples(_dataset_examples(data, parts), network, given, size, errors, skipped),
+                       count)
     arrays = _as_arrays(data, network, owner)
     count = len(next(iter(arrays.values())))
     if count == 0:
@@ -137,20 +139,17 @@ def _as_arrays(data: Any, network: Network, owner: str) -> dict[str, np.ndarray]
     return arrays
 
 
-def _numpy(value: Any) -> np.ndarray:
-    return value.asnumpy() if isinstance(value, mx.nd.NDArray) else np.asarray(value)
-
-
 def _rectangular(value: Any, owner: str) -> np.ndarray:
     try:
-        return _numpy(value)
+        return as_numpy(value)
     except ValueError as error:  # lists in lists of different lengths
-        raise parameter_error(owner, "data", "an array of numbers, one row an example and all rows of one shape", value) from error
+        raise parameter_error(owner, "data", "an array of numbers, one row an example and all rows of one shape",
+                              value) from error
 
 
 def _label_array(labels: Any) -> np.ndarray:
     """Labels in one dimension; texts that come as objects (a pandas column) become NumPy's texts, which files can hold."""
-    flat = _numpy(labels).reshape(-1)
+    flat = as_numpy(labels).reshape(-1)
     return flat.astype(str) if flat.dtype.kind == "O" and all(isinstance(label, str) for label in flat) else flat
 
 
@@ -170,10 +169,10 @@ def _check_label_count(labels: np.ndarray | None, count: int | None) -> None:
         raise DataError(f"There are {len(labels)} labels for {count} examples.")
 
 
-def _check_order_known(labels: np.ndarray | None, shuffled: bool, owner: str) -> None:
-    if labels is not None and shuffled:
-        raise DataError(f"{owner}: labels cannot be given beside data that are shuffled at every reading: nothing says which "
-                        "label belongs to which example. Put the labels into the data, or do not shuffle.")
+def _check_order_known(labels: np.ndarray | None, data: Any, owner: str) -> None:
+    if labels is not None and iterators.is_shuffled(data):
+        raise DataError(f"{owner}: labels cannot be given beside data that are shuffled at every reading: nothing says "
+                        "which label belongs to which example. Put the labels into the data, or do not shuffle.")
 
 
 def _named(arrays: Sequence[np.ndarray], network: Network, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -202,79 +201,22 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], network: Network, labels: np.
 
 
 def _from_data_iter(iterator: Any, network: Network) -> Iterator[Batch]:
-    iterator = _whole_iterator(iterator)
     names = [description[0] for description in iterator.provide_data]
     position = 0
-    for batch in _rewound(iterator):
-        kept = batch.data[0].shape[0] - (batch.pad or 0)
-        arrays = [array.asnumpy()[:kept] for array in batch.data]
-        labels = _whole_numbers(batch.label[0].asnumpy()[:kept]) if batch.label else None
-        yield Batch(_named(arrays, network, names), labels, range(position, position + kept))
-        position += kept
-
-
-def _whole_iterator(iterator: Any) -> Any:
-    """An NDArrayIter that drops or carries over its last batch, as one that gives every example once, in its order."""
-    if not isinstance(iterator, mx.io.NDArrayIter) or iterator.last_batch_handle == "pad":
-        return iterator
-    data, labels = ({name: _numpy(array) for name, array in pairs} for pairs in (iterator.data, iterator.label))
-    return mx.io.NDArrayIter(data, labels, min(iterator.batch_size, len(iterator.idx)))
-
-
-def _rewound(iterator: Any) -> Iterator[Any]:
-    """The batches of a DataIter from its first example on.
-
-    An iterator of MXNet's library (CSVIter, ImageRecordIter) fills its last batch with its first examples, and after
-    ``reset()`` starts behind those. One that was never read is therefore not reset; for one that was, the indices that come
-    with the batches tell where it starts, and what it left out is taken from the last batch of the reading before.
-    """
-    if not isinstance(iterator, mx.io.MXDataIter):
-        iterator.reset()
-    elif iterator.first_batch is None:
-        iterator.reset()
-        batch = next(iterator)
-        index = batch.index[:batch.data[0].shape[0] - (batch.pad or 0)].astype(np.int64)
-        if (np.diff(index) != 1).any():
-            raise DataError("This iterator of MXNet's has been read before, and MXNet does not start it again at its first "
-                            "example. Make a new one, or hand over the file that it reads.")
-        if index[0] > 0:
-            for following in iterator:
-                batch = following
-            batch = _padding_of(batch)
-            iterator.reset()
-        if batch.data[0].shape[0]:
-            yield batch
-    yield from iterator
-
-
-def _padding_of(batch: Any) -> Any:
-    """What fills up the last batch, as a batch."""
-    kept = batch.data[0].shape[0] - (batch.pad or 0)
-
-    def rest(arrays: Any) -> list[Any]:
-        return [mx.nd.array(array.asnumpy()[kept:], dtype=array.dtype) for array in arrays or []]
-
-    return mx.io.DataBatch(rest(batch.data), rest(batch.label), pad=0)
-
-
-def _whole_loader(loader: Any) -> Any:
-    """A DataLoader that drops or carries over its last batch, as one that gives it."""
-    sampler: Any = getattr(loader, "_batch_sampler", None)
-    if getattr(sampler, "_last_batch", "keep") == "keep":
-        return loader
-    whole = mx.gluon.data.BatchSampler(sampler._sampler, sampler._batch_size, "keep")
-    return mx.gluon.data.DataLoader(loader._dataset, batch_sampler=whole, batchify_fn=loader._batchify_fn)
+    for arrays, labels in iterators.read_iterator(iterator):
+        stop = position + len(arrays[0])
+        codes = None if labels is None else _whole_numbers(labels)
+        yield Batch(_named(arrays, network, names), codes, range(position, stop))
+        position = stop
 
 
 def _from_loader(loader: Any, network: Network) -> Iterator[Batch]:
-    position = 0
-    for parts in loader:
-        arrays = [_numpy(part) for part in (parts if isinstance(parts, (list, tuple)) else [parts])]
-        count, inputs = len(arrays[0]), len(network.inputs)
-        labels = _whole_numbers(arrays[inputs]) if len(arrays) == inputs + 1 else None
-        yield Batch(_named(arrays[:inputs] if labels is not None else arrays, network), labels,
-                    range(position, position + count))
-        position += count
+    position, inputs = 0, len(network.inputs)
+    for parts in iterators.read_loader(loader):
+        stop = position + len(parts[0])
+        labels = _whole_numbers(parts.pop()) if len(parts) == inputs + 1 else None
+        yield Batch(_named(parts, network), labels, range(position, stop))
+        position = stop
 
 
 def _relabelled(batches: Iterable[Batch], labels: np.ndarray | None) -> Iterator[Batch]:
@@ -298,7 +240,9 @@ def _dataset_examples(dataset: Any, inputs: int) -> Iterator[Example]:
         parts, label = (tuple(item) if isinstance(item, (tuple, list)) else (item,)), None
         if len(parts) == inputs + 1:
             parts, label = parts[:-1], parts[-1]
-        yield Example(number, label.asnumpy() if isinstance(label, mx.nd.NDArray) else label, f"{number} of the dataset", parts)
+        if isinstance(label, mx.nd.NDArray):
+            label = label.asnumpy()
+        yield Example(number, label, f"{number} of the dataset", parts)
 
 
 def _from_examples(examples: Iterator[Example], network: Network, labels: np.ndarray | None, size: int, errors: str,
@@ -338,7 +282,7 @@ def _prepare_example(example: Example, network: Network) -> list[np.ndarray]:
             record = images.require_record(network.preprocessing, "Images")
             prepared.append(images.prepare(images.decode(part, example.name), record))
         else:
-            prepared.append(_network_input(_numpy(part)[np.newaxis], network)[0])
+            prepared.append(_network_input(as_numpy(part)[np.newaxis], network)[0])
     return prepared
 
 

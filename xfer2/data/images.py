@@ -23,10 +23,12 @@ def decode(source: Path | bytes, name: str) -> Image.Image:
         It is missing, no image, or cut short; the message gives `name`.
     """
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:  # closes the file, keeps pixels
-            image.load()
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            image.load()  # the pixels stay when the file is closed
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"The image {name} cannot be decoded: {error}") from error
+    if image.mode.startswith("I;16"):  # Pillow's own conversion to 8 bits cuts off at 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image
 
 

@@ -13,7 +13,7 @@ from xfer2.data.batches import Batch, Batches, open_batches
 from xfer2.exceptions import DataError, ModelError
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine
-from xfer2.features.store import Features, FolderStore, MemoryStore
+from xfer2.features.store import Features, FolderStore, MemoryStore, Store
 from xfer2.model_handler import sources, symbols
 from xfer2.model_handler.graph import edit
 from xfer2.model_handler.graph.model import Edge, Graph, Node
@@ -79,16 +79,25 @@ def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
     """Stream batches through an engine into a store; the work of `extract_features`."""
     check_choice("extract_features", "pool", pool, (None, "avg", "max"))
     wanted = pruned(network, layers)
+    kept: Store = MemoryStore(batches.size) if store is None else FolderStore(store)
+    try:
+        labels, ids = _stream(wanted, batches, layers, pool, kept, engine or MxnetEngine)
+        return kept.finish(labels, ids, batches.skipped)
+    except BaseException:  # an interruption too leaves nothing half written
+        kept.abort()
+        raise
+
+
+def _stream(network: Network, batches: Batches, layers: tuple[str, ...], pool: str | None, kept: Store,
+            engine: EngineFactory) -> tuple[np.ndarray | None, list[Any]]:
     runner = None
-    kept = MemoryStore(batches.size) if store is None else FolderStore(store)
     labels: list[np.ndarray] = []
     ids: list[Any] = []
     for batch in batches:
-        if runner is None:
-            shaped = pooled(wanted, pool, {name: array.shape[1:] for name, array in batch.data.items()})
-            runner = (engine or MxnetEngine)(shaped)
         _check_finite(batch)
-        outputs = runner({name: batch.data[name] for name in wanted.inputs})
+        if runner is None:
+            runner = engine(pooled(network, pool, {name: array.shape[1:] for name, array in batch.data.items()}))
+        outputs = runner({name: batch.data[name] for name in network.inputs})
         for layer, output in zip(layers, outputs, strict=True):
             if len(output) != len(batch.ids):
                 raise ModelError(f"The layer {layer!r} gives {len(output)} rows for {len(batch.ids)} examples; it is no "
@@ -106,7 +115,7 @@ def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
     if batches.skipped:
         logger.warning("%d of %d images were skipped; the first: %s", len(batches.skipped),
                        len(batches.skipped) + len(ids), batches.skipped[0])
-    return kept.finish(np.concatenate(labels) if labels else None, ids, batches.skipped)
+    return np.concatenate(labels) if labels else None, ids
 
 
 def _check_finite(batch: Batch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -107,7 +108,7 @@ class Features:
         if target.endswith(".npz"):
             arrays = {f"layer:{name}": array for name, array in self._arrays.items()}
             with _replacing(target) as scratch:
-                np.savez(scratch, ids=np.asarray(self.ids),
+                np.savez(scratch, ids=np.asarray(self.ids), skipped=np.asarray(self.skipped, dtype=str),
                          **({} if self.labels is None else {"labels": _storable(self.labels)}), **arrays)
         elif target.endswith(".parquet"):
             with _replacing(target) as scratch:
@@ -127,10 +128,11 @@ class Features:
         try:
             if os.path.isdir(target):
                 return FolderStore.open(target)
-            with np.lib.npyio.NpzFile(target, allow_pickle=False) as file:
+            archive: Any = target  # NumPy's types know of open files only
+            with np.lib.npyio.NpzFile(archive, allow_pickle=False) as file:
                 arrays = {name.partition(":")[2]: file[name] for name in file.files if name.startswith("layer:")}
                 labels = file["labels"] if "labels" in file.files else None
-                return cls(arrays, labels, file["ids"].tolist())
+                return cls(arrays, labels, file["ids"].tolist(), file["skipped"].tolist())
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{target!r} cannot be read as features: {error}") from error
 
@@ -157,6 +159,10 @@ class Store(Protocol):
         """Close the store and give its features."""
         ...
 
+    def abort(self) -> None:
+        """Leave nothing behind."""
+        ...
+
 
 class MemoryStore:
     """Keeps features in arrays that are allocated once where the number of examples is known, doubled where not."""
@@ -179,6 +185,10 @@ class MemoryStore:
         self._arrays[layer][start:stop] = array
         self._filled[layer] = stop
 
+    def abort(self) -> None:
+        """Forget all rows."""
+        self._arrays.clear()
+
     def finish(self, labels: np.ndarray | None, ids: Sequence[Any], skipped: Sequence[str]) -> Features:
         """Give the features; rows that were allocated and not filled are cut off."""
         return Features({layer: array[:self._filled[layer]] for layer, array in self._arrays.items()}, labels, ids, skipped)
@@ -188,7 +198,7 @@ class FolderStore:
     """Writes features to ``LAYER.npy`` files as they come and gives them memory-mapped, so memory does not grow.
 
     Rows go through plain file writes, not through a writable map: pages of a map count as the process's memory until
-    they are flushed. The folder is complete when its index file is there.
+    they are flushed. They go to a temporary name, which `finish` renames: a folder is whole or not there.
 
     Parameters
     ----------
@@ -197,10 +207,11 @@ class FolderStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
-        if self._path.exists() and (not self._path.is_dir() or any(self._path.iterdir())):
+        self._target = Path(path)
+        if self._target.exists() and (not self._target.is_dir() or any(self._target.iterdir())):
             raise parameter_error("FolderStore", "path", "a folder that is new or empty", str(path))
-        self._path.mkdir(parents=True, exist_ok=True)
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._path = Path(tempfile.mkdtemp(prefix=f".{self._target.name}-", dir=self._target.parent))
         self._files: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._dtypes: dict[str, np.dtype[Any]] = {}
@@ -224,7 +235,15 @@ class FolderStore:
             np.save(self._path / "labels.npy", _storable(labels), allow_pickle=False)
         index = {"layers": list(self._files), "ids": list(ids), "skipped": list(skipped), "labels": labels is not None}
         (self._path / _INDEX).write_text(json.dumps(index), encoding="utf-8")
-        return self.open(self._path)
+        self._path.chmod(0o777 & ~_umask())
+        self._path.replace(self._target)
+        return self.open(self._target)
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        for file in self._files.values():
+            file.close()
+        shutil.rmtree(self._path, ignore_errors=True)
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> Features:
@@ -240,6 +259,13 @@ class FolderStore:
         np.lib.format.write_array_header_1_0(self._files[layer], {
             "descr": np.lib.format.dtype_to_descr(self._dtypes[layer]), "fortran_order": False,
             "shape": self._shapes[layer]})
+
+
+def _umask() -> int:
+    """The process's mask of permissions; a temporary folder is made private, the finished one is an ordinary one."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _storable(labels: np.ndarray) -> np.ndarray:

@@ -38,10 +38,10 @@ def from_files(files: Mapping[str, bytes], name: str = "network") -> Network:
         record: dict[str, Any] = json.loads(files[f"{name}.json"])
         graph = symbols.read_symbol_text(files[f"{name}-symbol.json"].decode())
         arrays = load(files[f"{name}.safetensors"])
-    except (KeyError, ValueError, SafetensorError) as error:
+        said = record["preprocessing"]
+        network = Network(graph, input_shapes={key: tuple(shape) for key, shape in record["inputs"].items()},
+                          frozen=frozenset(record["frozen"]),
+                          preprocessing=None if said is None else Preprocessing.from_mapping(said))
+    except (KeyError, TypeError, AttributeError, ValueError, SafetensorError) as error:
         raise PersistenceError(f"The saved network {name!r} cannot be read: {error}.") from error
-    said = record["preprocessing"]
-    network = Network(graph, input_shapes={key: tuple(shape) for key, shape in record["inputs"].items()},
-                      frozen=frozenset(record["frozen"]),
-                      preprocessing=None if said is None else Preprocessing.from_mapping(said))
     return params.with_params(network, {key: mx.nd.array(array, dtype=array.dtype) for key, array in arrays.items()})

@@ -73,8 +73,10 @@ def extract(network: Network, outputs: Sequence[str], inputs: Sequence[str] | No
 
 
 def replace_layer(network: Network, layer: str, new: Network) -> Network:
-    """With `new` in the place of one layer."""
-    return with_graph(network, edit.replace_layer(network.graph, layer, new.graph, network.params, new.params), new.params)
+    """With `new` in the place of one layer, its own values or none; it is not frozen, whatever the layer was."""
+    graph = edit.replace_layer(network.graph, layer, new.graph, network.params, new.params)
+    rest = params.without(network, new.parameter_names)  # values of the old layer under the names of the new one
+    return with_graph(rest, graph, new.params, frozen=network.frozen - {layer})
 
 
 def insert_after(network: Network, layer: str, new: Network) -> Network:

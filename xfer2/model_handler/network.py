@@ -66,9 +66,14 @@ class Preprocessing:
             raise parameter_error(owner, "input_shape", f"of {channels} channels where color is {self.color!r}", shape)
         if self.resize_short is None and self.crop != "none":
             raise parameter_error(owner, "resize_short", "the short side in pixels where crop is 'center'", None)
-        if self.resize_short is not None and (self.crop == "none" or self.resize_short < max(shape[1:])):
+        if self.resize_short is not None and (
+                self.crop == "none" or not _is_sequence((self.resize_short,), int) or self.resize_short < max(shape[1:])):
             raise parameter_error(owner, "resize_short", "None, or at least the height and width with crop='center'",
                                   self.resize_short)
+        if not _is_sequence((self.scale,), (int, float)):
+            raise parameter_error(owner, "scale", "a number", self.scale)
+        if not isinstance(self.input_name, str):
+            raise parameter_error(owner, "input_name", "the name of an input", self.input_name)
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not _is_sequence(values, (int, float)) or len(values) not in (1, channels):

@@ -118,6 +118,7 @@ def _assemble(symbol: Any, values: Mapping[str, Any], **record: Any) -> Network:
 
 
 def _from_module(module: Any) -> Network:
+    mx.nd.waitall()  # BatchNorm's backward pass writes its statistics unseen by MXNet's scheduler
     if module.binded and module.params_initialized:
         arguments, states = module.get_params()
     else:
@@ -127,6 +128,7 @@ def _from_module(module: Any) -> Network:
 
 
 def _from_block(block: Any) -> Network:
+    mx.nd.waitall()  # as in _from_module
     symbol = _trace(block)
     present = set(symbol.list_inputs())
     values = {name: p.data(p.list_ctx()[0]).as_in_context(mx.cpu()) for name, p in block.collect_params().items()
@@ -188,7 +190,11 @@ def _from_checkpoint(path: str, epoch: Any) -> Network:
         raise ModelError(f"{symbol_path}: {error}") from error
     params_path = f"{prefix}-{epoch:04d}.params"
     values = load_params(params_path)
-    network = _assemble(symbols.to_symbol(graph), values, preprocessing=_read_preprocessing(prefix))
+    record = _read_preprocessing(prefix)
+    network = _assemble(symbols.to_symbol(graph), values, preprocessing=record)
+    if record is not None and network.preprocessing is None:
+        raise ModelError(f"{prefix}-preprocessing.json is for the input {record.input_name!r}; the network's inputs are: "
+                         f"{', '.join(network.inputs) or 'none'}.")
     if not network.params and network.parameter_names:
         raise ModelError(
             f"No name in {params_path!r} is a parameter of {symbol_path!r} (it has {next(iter(values))!r}, the network "

@@ -202,7 +202,7 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     trace = re.compile(r"^(\[bt\]|Stack trace|Traceback|File \"|\d+: |\(\d+\)|\[\d\d:\d\d:\d\d\])")
     useful = [line for line in lines if not trace.match(line)] or lines
-    text = re.sub(r"^MXNetError: ", "", " ".join(useful[:2]))
+    text = re.sub(r"^MXNetError: |\[\d\d:\d\d:\d\d\] \S+?:\d+: ", "", " ".join(useful[:2]))
     return text if len(text) <= 400 else text[:397] + "..."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,23 @@ from xfer2._optional import require
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
 from xfer2.model_handler.graph import edit, query
+from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.network import Network
 
 _INITIALIZER = dict(rnd_type="gaussian", factor_type="in", magnitude=2)
 
 
-def training_graph(network: Network) -> Any:
+def training_graph(network: Network, fixed: Collection[str] = ()) -> Graph:
     """The graph in which frozen BatchNorm layers use their running statistics, so that training leaves those alone.
 
     With gradients off alone, MXNet's BatchNorm still normalises by the batch and moves its running mean while recording.
+    The same is done for a layer whose statistics are among the parameters in `fixed`.
     """
     graph = network.graph
-    for name in network.frozen:
-        if graph.by_name[name].op in query.BATCH_NORMS:
-            graph = edit.set_attrs(graph, name, {"use_global_stats": "True"})
+    for node in graph.nodes:
+        held = node.name in network.frozen or any(edge.node in fixed for edge in node.inputs[3:])
+        if node.op in query.BATCH_NORMS and held:
+            graph = edit.set_attrs(graph, node.name, {"use_global_stats": "True"})
     return graph
 
 
@@ -71,12 +74,14 @@ def to_module(network: Network, data_shapes: Any, label_shapes: Any, contexts: A
     contexts : list of mx.Context
     for_training : bool
     fixed : iterable of str
-        Parameters to hold fixed beside those of the frozen layers.
+        Parameters and statistics to hold fixed beside those of the frozen layers.
     """
     labels = network.labels
+    fixed = {*fixed, *network.frozen_parameters}
+    symbol = symbols.to_symbol(training_graph(network, fixed))
     module = mx.mod.Module(
-        symbols.to_symbol(training_graph(network)), context=contexts, data_names=[name for name, *_ in data_shapes],
-        label_names=list(labels) or None, fixed_param_names=sorted({*fixed, *network.frozen_parameters}) or None)
+        symbol, context=contexts, data_names=[name for name, *_ in data_shapes], label_names=list(labels) or None,
+        fixed_param_names=sorted(fixed & set(symbol.list_arguments())) or None)  # of statistics Module knows no fixing
     try:
         module.bind(data_shapes=data_shapes, label_shapes=label_shapes if labels else None, for_training=for_training)
         module.init_params(mx.init.Xavier(**_INITIALIZER), arg_params=dict(network.arg_params),
@@ -89,6 +94,7 @@ def to_module(network: Network, data_shapes: Any, label_shapes: Any, contexts: A
 
 def from_block(network: Network, block: Block) -> Network:
     """The network with the parameter values that `block`, made of it by `to_block`, has now."""
+    mx.nd.waitall()  # BatchNorm's backward pass writes its statistics unseen by MXNet's scheduler
     return params.with_params(network, {name: p.data(p.list_ctx()[0]).as_in_context(mx.cpu()).copy()
                                         for name, p in block.collect_params().items() if p._data is not None})
 

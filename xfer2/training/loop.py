@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,13 +18,27 @@ from xfer2.exceptions import DataError, XferError
 logger = logging.getLogger("xfer2")
 
 
+class _HalfCosine(mx.lr_scheduler.LRScheduler):
+    """Half a cosine from `base_lr` at the first step. MXNet's own starts one step late and leaves nothing for the last."""
+
+    def __init__(self, steps: int, base_lr: float) -> None:
+        super().__init__(base_lr=base_lr)
+        self._steps = steps
+
+    def __call__(self, num_update: int) -> float:
+        """The rate of a step; steps are counted from 1."""
+        done = min(max(num_update - 1, 0) / self._steps, 1.0)
+        return self.base_lr * (1 + math.cos(math.pi * done)) / 2
+
+
 class Trainer:
     """Trains a block on arrays by mini-batches.
 
     Parameters
     ----------
     block : mx.gluon.HybridBlock
-        Initialised; parameters with ``grad_req="null"`` stay as they are.
+        Initialised; parameters with ``grad_req="null"`` stay as they are, and BatchNorm statistics where the block says
+        ``use_global_stats``, as one made by ``ModelHandler.get_block`` of frozen layers does.
     epochs : int
     batch_size : int
     learning_rate : float
@@ -34,7 +49,7 @@ class Trainer:
     loss : mx.gluon.loss.Loss, optional
         Of outputs and class codes; by default softmax cross-entropy of logits.
     random_state : int, RandomState or None
-        Orders the examples.
+        Orders the examples. MXNet's own generator (Dropout) goes on where it is.
 
     Attributes
     ----------
@@ -82,7 +97,7 @@ class Trainer:
 
     def make_optimizer(self, steps: int) -> Any:
         """Gluon's trainer over the parameters that may move, for so many steps."""
-        schedule = mx.lr_scheduler.CosineScheduler(max_update=max(steps, 1), base_lr=self.learning_rate, final_lr=0)
+        schedule = _HalfCosine(steps, self.learning_rate)
         params = {name: p for name, p in self.block.collect_params().items() if p.grad_req != "null"}
         return mx.gluon.Trainer(params, self.optimizer, {"learning_rate": self.learning_rate, "wd": self.weight_decay,
                                                          "lr_scheduler": schedule}, kvstore=None)

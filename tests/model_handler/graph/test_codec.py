@@ -83,14 +83,14 @@ def test_a_version_that_is_not_told_is_zero(version):
 
 @pytest.mark.parametrize("text", ["", "{", "nodes", "\x00", "[" * 100_000])
 def test_no_json_is_an_error(text):
-    with pytest.raises(ModelError, match="not valid JSON"):
+    with pytest.raises(ModelError, match=r"not valid JSON"):
         codec.decode(text)
 
 
 @pytest.mark.parametrize("text", ["1", "[]", "{}", '{"nodes": {}}', '{"nodes": []}', '{"nodes": [], "heads": []}',
                                   '{"nodes": [], "heads": 3}'])
 def test_json_that_is_no_symbol_is_an_error(text):
-    with pytest.raises(ModelError, match="no MXNet symbol"):
+    with pytest.raises(ModelError, match=r"no MXNet symbol"):
         codec.decode(text)
 
 
@@ -115,7 +115,7 @@ def test_a_bad_edge_among_the_outputs_says_so():
 
 @pytest.mark.parametrize("heads", [[[0, 7, 0]], [[1, 0, 0], [0, 1, 0]]])
 def test_a_variable_has_one_output(heads):
-    with pytest.raises(ModelError, match="takes output [17] of 'data', which does not exist"):
+    with pytest.raises(ModelError, match=r"takes output [17] of 'data', which does not exist"):
         decoded(DATA, RELU, heads=heads)
 
 
@@ -139,5 +139,5 @@ def test_a_malformed_node_is_an_error_that_names_it(node, message):
 
 
 def test_graph_attributes_must_be_an_object():
-    with pytest.raises(ModelError, match="'attrs' must be an object"):
+    with pytest.raises(ModelError, match=r"'attrs' must be an object"):
         decoded(DATA, RELU, attrs=[1])

@@ -37,17 +37,17 @@ def test_extract_of_several_outputs_keeps_their_order():
 
 
 def test_extract_that_leaves_another_input_open_names_it():
-    with pytest.raises(ModelError, match="outputs need 'data' beside the inputs given"):
+    with pytest.raises(ModelError, match=r"outputs need 'data' beside the inputs given"):
         edit.extract(RESIDUAL, ["add1"], ["a_relu"])
 
 
 def test_extract_from_an_input_on_which_nothing_depends():
-    with pytest.raises(ModelError, match="The outputs 'fc_left' do not depend on the input 'right'"):
+    with pytest.raises(ModelError, match=r"The outputs 'fc_left' do not depend on the input 'right'"):
         edit.extract(TWO_INPUTS, ["fc_left"], ["left", "right"])
 
 
 def test_extract_of_an_input_as_an_output():
-    with pytest.raises(ModelError, match="'fc1' cannot be an input and an output"):
+    with pytest.raises(ModelError, match=r"'fc1' cannot be an input and an output"):
         edit.extract(CHAIN, ["fc1"], ["fc1"])
 
 
@@ -60,24 +60,24 @@ def test_remove_in_a_chain_takes_its_parameters_along():
 def test_remove_at_a_join_names_the_choices():
     with pytest.raises(ModelError, match=r"'add1' has 2 inputs.*ambiguous: 'stem_relu', 'a_relu'.*keep="):
         edit.remove(RESIDUAL, "add1")
-    with pytest.raises(ModelError, match="ambiguous: 'branch1', 'branch3', 'branch5'"):
+    with pytest.raises(ModelError, match=r"ambiguous: 'branch1', 'branch3', 'branch5'"):
         edit.remove(INCEPTION, "concat")
 
 
 def test_remove_at_a_join_with_keep():
     graph = edit.remove(RESIDUAL, "add1", keep="stem_relu")
     assert graph.by_name["projection"].inputs[0] == graph.by_name["b_conv"].inputs[0] == Edge("stem_relu")
-    with pytest.raises(ModelError, match="'fc' is not an input of 'add1'; its inputs are: 'stem_relu', 'a_relu'"):
+    with pytest.raises(ModelError, match=r"'fc' is not an input of 'add1'; its inputs are: 'stem_relu', 'a_relu'"):
         edit.remove(RESIDUAL, "add1", keep="fc")
 
 
 def test_remove_of_a_layer_with_several_outputs():
-    with pytest.raises(ModelError, match="'halves' has outputs 0, 1 in use and cannot be removed"):
+    with pytest.raises(ModelError, match=r"'halves' has outputs 0, 1 in use and cannot be removed"):
         edit.remove(TWO_OUTPUTS, "halves")
 
 
 def test_remove_of_the_only_layer():
-    with pytest.raises(ModelError, match="'copied' is the only layer left"):
+    with pytest.raises(ModelError, match=r"'copied' is the only layer left"):
         edit.remove(COPY, "copied")
 
 
@@ -106,9 +106,9 @@ def test_insert_after_an_output_moves_the_output():
 
 
 def test_what_is_inserted_has_one_input_and_one_output():
-    with pytest.raises(ModelError, match="insert_after needs a graph with one input; this one has 2: 'left', 'right'"):
+    with pytest.raises(ModelError, match=r"insert_after needs a graph with one input; this one has 2: 'left', 'right'"):
         edit.insert_after(CHAIN, "conv1", TWO_INPUTS)
-    with pytest.raises(ModelError, match="must have one output; it has 2: 'head_a', 'head_b'"):
+    with pytest.raises(ModelError, match=r"must have one output; it has 2: 'head_a', 'head_b'"):
         edit.insert_after(CHAIN, "conv1", TWO_OUTPUTS)
 
 
@@ -127,7 +127,7 @@ def test_replace_may_reuse_the_names_of_what_goes():
 
 
 def test_replace_needs_as_many_inputs():
-    with pytest.raises(ModelError, match="'concat' has 3 data inputs and what is to replace it 1"):
+    with pytest.raises(ModelError, match=r"'concat' has 3 data inputs and what is to replace it 1"):
         edit.replace_layer(INCEPTION, "concat", COPY)
 
 
@@ -151,14 +151,14 @@ def test_drop_top_goes_down_a_chain():
 
 
 def test_drop_top_stops_at_a_join_and_names_the_choices():
-    with pytest.raises(ModelError, match="layer 4 to drop, 'add2', has 2 inputs.*: 'projection', 'b_relu'"):
+    with pytest.raises(ModelError, match=r"layer 4 to drop, 'add2', has 2 inputs.*: 'projection', 'b_relu'"):
         edit.drop_top(RESIDUAL, 4)
-    with pytest.raises(ModelError, match="drop_layer_top needs a network with one output; this one has 2"):
+    with pytest.raises(ModelError, match=r"drop_layer_top needs a network with one output; this one has 2"):
         edit.drop_top(TWO_OUTPUTS, 1)
 
 
 def test_drop_bottom_where_the_input_branches_names_the_choices():
-    with pytest.raises(ModelError, match="input 'data' feeds 3 layers.*: 'branch1', 'branch3', 'branch5'"):
+    with pytest.raises(ModelError, match=r"input 'data' feeds 3 layers.*: 'branch1', 'branch3', 'branch5'"):
         edit.drop_bottom(INCEPTION, 1, "data")
 
 
@@ -170,7 +170,7 @@ def test_drop_bottom_up_to_the_branch():
 
 @pytest.mark.parametrize("drop", [lambda n: edit.drop_top(CHAIN, n), lambda n: edit.drop_bottom(CHAIN, n, "data")])
 def test_one_layer_must_stay(drop):
-    with pytest.raises(ModelError, match="Cannot drop 8 layers: the network has 8, and one must stay"):
+    with pytest.raises(ModelError, match=r"Cannot drop 8 layers: the network has 8, and one must stay"):
         drop(8)
 
 
@@ -183,7 +183,7 @@ def test_add_bottom_the_first_is_lowest():
 
 
 def test_add_top_above_an_output_layer_is_refused():
-    with pytest.raises(ModelError, match="Cannot add a layer above the output layer 'softmax'"):
+    with pytest.raises(ModelError, match=r"Cannot add a layer above the output layer 'softmax'"):
         edit.add_top(symbols.from_symbol(chain_symbol(softmax=True)), [COPY])
 
 
@@ -198,7 +198,7 @@ def test_resize_head_refuses_a_shared_weight():
     weight, data = mx.sym.var("w"), mx.sym.var("data")
     first = mx.sym.FullyConnected(data, weight=weight, no_bias=True, num_hidden=3, name="a")
     graph = symbols.from_symbol(mx.sym.FullyConnected(first, weight=weight, no_bias=True, num_hidden=3, name="b"))
-    with pytest.raises(ModelError, match="head 'b' shares its parameter 'w' with another layer"):
+    with pytest.raises(ModelError, match=r"head 'b' shares its parameter 'w' with another layer"):
         edit.resize_head(graph, "b", ["w"], 5)
 
 
@@ -219,5 +219,5 @@ def test_unknown_layers_are_refused_by_every_edit():
     for change in (lambda: edit.truncate(CHAIN, "conv11"), lambda: edit.remove(CHAIN, "conv11"),
                    lambda: edit.replace_layer(CHAIN, "conv11", COPY), lambda: edit.insert_after(CHAIN, "conv11", COPY),
                    lambda: edit.extract(CHAIN, ["conv11"]), lambda: edit.set_attrs(CHAIN, "conv11", {})):
-        with pytest.raises(LayerNotFoundError, match="'conv11' is not in the network. Nearest of its 8 layers: conv1"):
+        with pytest.raises(LayerNotFoundError, match=r"'conv11' is not in the network. Nearest of its 8 layers: conv1"):
             change()

@@ -69,7 +69,7 @@ def test_an_output_by_its_layer_or_by_its_mxnet_name():
 def test_of_several_outputs_the_name_must_say_which():
     graph = graph_of(two_output_symbol())
     assert query.resolve_output(graph, "halves_output1") == Edge("halves", 1)
-    with pytest.raises(ModelError, match="several outputs; say which: 'halves_output0', 'halves_output1'"):
+    with pytest.raises(ModelError, match=r"several outputs; say which: 'halves_output0', 'halves_output1'"):
         query.resolve_output(graph, "halves")
 
 
@@ -85,14 +85,14 @@ def test_an_unknown_layer_lists_the_nearest_names(wrong, right):
 
 
 def test_a_variable_is_no_layer():
-    with pytest.raises(LayerNotFoundError, match="'conv1_weight' is a variable, not a layer"):
+    with pytest.raises(LayerNotFoundError, match=r"'conv1_weight' is a variable, not a layer"):
         query.parameters_of(graph_of(chain_symbol()), ["conv1_weight"])
 
 
 def test_one_output_or_one_input_is_asked_for_with_a_list_of_what_there_is():
-    with pytest.raises(ModelError, match="drop needs a network with one output; this one has 2: 'head_a', 'head_b'"):
+    with pytest.raises(ModelError, match=r"drop needs a network with one output; this one has 2: 'head_a', 'head_b'"):
         query.single_output(graph_of(two_output_symbol()), "drop")
-    with pytest.raises(ModelError, match="add needs a graph with one input; this one has 2: 'left', 'right'"):
+    with pytest.raises(ModelError, match=r"add needs a graph with one input; this one has 2: 'left', 'right'"):
         query.single_input(graph_of(two_input_symbol()), "add")
 
 

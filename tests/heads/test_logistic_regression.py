@@ -1,0 +1,205 @@
+"""The logistic regression head against scikit-learn's estimator contract and slow references."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits, make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
+
+from xfer2._random import child_seed
+from xfer2.exceptions import DataError, ParameterError
+from xfer2.heads.logistic_regression import GRID, LogisticRegressionHead
+
+
+@parametrize_with_checks([LogisticRegressionHead()])
+def test_scikit_learn_contract(estimator, check):
+    check(estimator)
+
+
+def sample(rows, columns, classes, seed=0, informative=8):
+    X, y = make_classification(rows, columns, n_informative=min(informative, columns), n_redundant=0, n_classes=classes,
+                               class_sep=0.7, random_state=seed)
+    scales = np.random.default_rng(seed).uniform(0.1, 30, columns)
+    return X * scales + scales, y
+
+
+def standardised_reference(X, y, C, **options):
+    scaler = StandardScaler().fit(X)
+    model = LogisticRegression(C=C, tol=1e-8, max_iter=10_000, **options).fit(scaler.transform(X), y)
+    return lambda rows: model.predict_proba(scaler.transform(rows))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("C", [0.01, 1.0])
+@pytest.mark.parametrize(("rows", "columns"), [(40, 300), (30, 31), (300, 12)], ids=["wide", "just wide", "tall"])
+def test_same_model_as_scikit_learn_on_standardised_features(rows, columns, classes, C):
+    X, y = sample(rows + 50, columns, classes)
+    head = LogisticRegressionHead(C, tol=1e-8, max_iter=10_000).fit(X[:rows], y[:rows])
+    reference = standardised_reference(X[:rows], y[:rows], C)
+    np.testing.assert_allclose(head.predict_proba(X[rows:]), reference(X[rows:]), atol=1e-3)
+    assert head.C_ == C
+    assert head.cv_log_loss_ == {}
+    assert head.coef_.shape == (1 if classes == 2 else classes, columns)
+
+
+def test_class_weights_are_used():
+    X, y = sample(120, 6, 2)
+    rows = np.r_[np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:8]]
+    head = LogisticRegressionHead(1.0, tol=1e-8, class_weight="balanced").fit(X[rows], y[rows])
+    reference = standardised_reference(X[rows], y[rows], 1.0, class_weight="balanced")
+    np.testing.assert_allclose(head.predict_proba(X), reference(X), atol=1e-3)
+    plain = LogisticRegressionHead(1.0, tol=1e-8).fit(X[rows], y[rows])
+    assert head.predict_proba(X)[:, 1].mean() > plain.predict_proba(X)[:, 1].mean() + 0.05
+
+
+def exhaustive_losses(X, y, seed, folds=5):
+    """Every C of the grid on every fold, each fitted from nothing and to the end, on standardised features."""
+    Z, codes = StandardScaler().fit_transform(X), np.unique(y, return_inverse=True)[1]
+    splits = list(StratifiedKFold(folds, shuffle=True, random_state=child_seed(seed, "folds")).split(Z, codes))
+
+    def loss(C, train, test):
+        model = LogisticRegression(C=C, tol=1e-7, max_iter=5000).fit(Z[train], codes[train])
+        return log_loss(codes[test], model.predict_proba(Z[test]), labels=np.unique(codes))
+
+    with threadpool_limits(1, "blas"):
+        return {C: np.mean([loss(C, train, test) for train, test in splits]) for C in GRID}
+
+
+@pytest.mark.parametrize(("rows", "columns", "classes"), [(60, 20, 2), (100, 10, 3), (40, 80, 2), (90, 120, 3)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_chosen_C_is_that_of_an_exhaustive_search(rows, columns, classes, seed):
+    X, y = sample(rows, columns, classes, seed)
+    head = LogisticRegressionHead(random_state=seed).fit(X, y)
+    losses = exhaustive_losses(X, y, seed)
+    best = min(losses, key=losses.__getitem__)
+    assert best == head.C_
+    for C, found in head.cv_log_loss_.items():
+        assert found == pytest.approx(losses[C], abs=0.02)  # it ranks with a loose tolerance
+
+
+def test_digits_are_learned():
+    X, y = load_digits(return_X_y=True)
+    head = LogisticRegressionHead(random_state=0).fit(X[:500], y[:500])
+    assert head.score(X[500:], y[500:]) > 0.9
+    np.testing.assert_allclose(head.predict_proba(X).sum(axis=1), 1)
+
+
+def test_predictions_agree_with_each_other():
+    for classes in (2, 3):
+        X, y = sample(80, 5, classes)
+        head = LogisticRegressionHead(1.0).fit(X, y)
+        chances, logits = head.predict_proba(X), head.decision_function(X)
+        np.testing.assert_array_equal(head.predict(X), head.classes_[chances.argmax(axis=1)])
+        if classes == 2:
+            np.testing.assert_allclose(chances[:, 1], 1 / (1 + np.exp(-logits)), rtol=1e-10)
+        else:
+            np.testing.assert_allclose(np.log(chances[:, 0] / chances[:, 1]), logits[:, 0] - logits[:, 1], atol=1e-10)
+
+
+def test_probabilities_far_from_the_data_stay_probabilities():
+    X, y = sample(80, 5, 3)
+    chances = LogisticRegressionHead(1.0).fit(X, y).predict_proba(X * 1e9)
+    assert np.isfinite(chances).all()
+    np.testing.assert_allclose(chances.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e8, -3.7e-9])
+def test_constant_features_change_nothing(value):
+    X, y = sample(60, 6, 2)
+    constant = np.full((60, 3), value)
+    plain = LogisticRegressionHead(random_state=0).fit(X, y)
+    padded = LogisticRegressionHead(random_state=0).fit(np.hstack([X, constant]), y)
+    np.testing.assert_allclose(padded.predict_proba(np.hstack([X, constant])), plain.predict_proba(X), atol=1e-6)
+    np.testing.assert_allclose(padded.coef_[:, 6:], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(20, 4), (6, 30)], ids=["tall", "wide"])
+def test_nothing_but_constant_features_gives_the_classes_shares(shape):
+    X, y = np.ones(shape), np.arange(shape[0]) % 2
+    np.testing.assert_allclose(LogisticRegressionHead(random_state=0).fit(X, y).predict_proba(X), 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("columns", [10, 200], ids=["tall", "wide"])
+def test_scales_of_features_do_not_matter(columns):
+    X, y = sample(60, columns, 2)
+    scales = np.where(np.arange(columns) % 2, 1e6, 1e-6)
+    plain = LogisticRegressionHead(random_state=0, tol=1e-8).fit(X, y)
+    scaled = LogisticRegressionHead(random_state=0, tol=1e-8).fit(X * scales, y)
+    assert scaled.C_ == plain.C_
+    np.testing.assert_allclose(scaled.predict_proba(X * scales), plain.predict_proba(X), atol=1e-5)
+
+
+def test_a_class_with_one_row_leaves_C_at_its_default():
+    X, y = sample(30, 5, 2)
+    y[:] = 0
+    y[7] = 1
+    head = LogisticRegressionHead().fit(X, y)
+    assert head.C_ == 0.01
+    assert head.cv_log_loss_ == {}
+    assert head.classes_.tolist() == [0, 1]
+
+
+def test_a_class_with_two_rows_is_cross_validated_in_two_folds():
+    X, y = sample(40, 5, 2)
+    y[:] = 0
+    y[[3, 9]] = 1
+    head = LogisticRegressionHead(random_state=0).fit(X, y)
+    reference = exhaustive_losses(X, y, 0, folds=2)
+    best = min(reference, key=reference.__getitem__)
+    assert best == head.C_
+
+
+@pytest.mark.parametrize("names", [["bee", "wasp", "hornet"], [7, 3, 100], [True, False, True]])
+def test_labels_of_any_type(names):
+    X, codes = sample(90, 8, 3)
+    head = LogisticRegressionHead(random_state=0).fit(X, np.array(names)[codes])
+    assert head.classes_.tolist() == sorted(set(names))
+    assert set(head.predict(X).tolist()) <= set(names)
+    assert head.score(X, np.array(names)[codes]) > 0.7
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused(bad):
+    X, y = sample(30, 5, 2)
+    head = LogisticRegressionHead(1.0).fit(X, y)
+    X[3, 2] = bad
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
+        LogisticRegressionHead().fit(X, y)
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
+        head.predict(X)
+
+
+def test_a_single_class_is_refused_by_name():
+    with pytest.raises(DataError, match=r"needs at least two classes; the labels hold one class: .*bee"):
+        LogisticRegressionHead().fit(np.random.default_rng(0).normal(size=(5, 2)), ["bee"] * 5)
+
+
+@pytest.mark.parametrize(("parameter", "value", "message"), [
+    ("C", 0, "C must be a positive number"), ("C", -1.0, "C must be a positive number"), ("C", "1", "C must be a positive"),
+    ("C", float("nan"), "C must be a positive number"), ("folds", 1, "folds must be an integer of at least 2"),
+    ("folds", 2.5, "folds must be an integer"), ("tol", 0, "tol must be a positive number"),
+    ("max_iter", 0, "max_iter must be an integer of at least 1"), ("random_state", "seed", "random_state must be None, an"),
+    ("random_state", -1, "random_state must be None, an integer of at least 0")])
+def test_wrong_parameters_are_named(parameter, value, message):
+    X, y = sample(30, 5, 2)
+    with pytest.raises(ParameterError, match=f"LogisticRegressionHead: {message}"):
+        LogisticRegressionHead(**{parameter: value}).fit(X, y)
+
+
+@pytest.mark.parametrize("columns", [10, 120])
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_same_random_state_gives_the_same_bits(columns, n_jobs):
+    X, y = sample(60, columns, 3)
+    first, second = (LogisticRegressionHead(random_state=5, n_jobs=jobs).fit(X, y) for jobs in (None, n_jobs))
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    assert first.cv_log_loss_ == second.cv_log_loss_
+
+
+def test_another_random_state_folds_otherwise():
+    X, y = sample(60, 10, 3)
+    losses = [LogisticRegressionHead(random_state=seed).fit(X, y).cv_log_loss_[GRID[0]] for seed in (0, 1)]
+    assert losses[0] != losses[1]

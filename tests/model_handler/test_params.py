@@ -1,0 +1,100 @@
+"""Which parameters a layer owns, which are missing, and new values for some."""
+
+import numpy as np
+import pytest
+from helpers import chain_symbol, small_networks, with_values
+
+from xfer2._mxnet import mx
+from xfer2.exceptions import LayerNotFoundError, MissingParametersError, ModelError
+from xfer2.model_handler import Network, params, sources
+
+NETWORKS = small_networks()
+
+
+def bare(name="chain"):
+    network = NETWORKS[name]
+    return Network(network.graph, input_shapes=network.input_shapes)
+
+
+def test_a_layer_owns_what_its_edges_say():
+    assert params.owned_by(NETWORKS["chain"], ["conv1"]) == ("conv1_weight", "conv1_bias")
+    assert params.owned_by(NETWORKS["chain"], ["fc2", "bn1"]) == (
+        "bn1_gamma", "bn1_beta", "bn1_moving_mean", "bn1_moving_var", "fc2_weight", "fc2_bias")
+    with pytest.raises(LayerNotFoundError, match=r"'conv' is not in the network"):
+        params.owned_by(NETWORKS["chain"], ["conv"])
+
+
+def test_missing_values_are_an_error_that_counts_and_names_them():
+    params.require_values(NETWORKS["chain"], "save")
+    with pytest.raises(MissingParametersError, match=r"save needs values for all parameters; 12 of 12 have none: "
+                                                     r"conv1_weight, .*, \.\.\.\. .*reinitialize"):
+        params.require_values(bare(), "save")
+
+
+def test_values_are_filed_as_arguments_or_statistics():
+    network = params.with_params(bare(), NETWORKS["chain"].params)
+    assert set(network.aux_params) == {"bn1_moving_mean", "bn1_moving_var"}
+    assert "bn1_gamma" in network.arg_params
+
+
+def test_without_takes_values_of_both_kinds():
+    network = params.without(NETWORKS["chain"], ["bn1_moving_mean", "fc2_bias"])
+    assert network.missing == ("bn1_moving_mean", "fc2_bias")
+    assert NETWORKS["chain"].missing == ()
+
+
+def test_cast_changes_all_types():
+    network = params.cast(NETWORKS["chain"], "float16")
+    assert {array.dtype for array in network.params.values()} == {np.float16}
+
+
+def test_initial_values_by_the_part_that_a_parameter_plays():
+    network = params.initialize(bare(), seed=3)
+    values = {name: array.asnumpy() for name, array in network.params.items()}
+    assert network.missing == ()
+    assert not values["fc1_bias"].any()
+    assert not values["bn1_moving_mean"].any()
+    assert (values["bn1_gamma"] == 1).all()
+    assert (values["bn1_moving_var"] == 1).all()
+    assert values["fc1_weight"].std() == pytest.approx(np.sqrt(2 / 64), rel=0.2)
+
+
+def test_the_same_seed_draws_the_same_values():
+    first, second, other = (params.initialize(bare(), seed=seed).params["fc1_weight"].asnumpy() for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, second)
+    assert (first != other).any()
+
+
+def test_only_the_named_are_drawn_and_by_default_the_missing():
+    network = params.without(NETWORKS["chain"], ["fc1_weight"])
+    filled = params.initialize(network, seed=0)
+    assert all(filled.params[name] is array for name, array in network.params.items())
+    again = params.initialize(filled, ["fc2_weight"], seed=0)
+    assert again.params["fc1_weight"] is filled.params["fc1_weight"]
+    assert (again.params["fc2_weight"] != filled.params["fc2_weight"]).asnumpy().any()
+    assert params.initialize(NETWORKS["chain"]) is NETWORKS["chain"]
+
+
+def test_an_initializer_of_ones_own():
+    network = params.initialize(bare(), initializer=mx.init.Constant(7))
+    assert (network.params["fc1_weight"].asnumpy() == 7).all()
+
+
+def test_a_variable_that_names_its_initializer_is_drawn_by_it():
+    weight = mx.sym.var("w", init=mx.init.Constant(5))
+    dense = mx.sym.FullyConnected(mx.sym.var("data"), weight=weight, no_bias=True, num_hidden=2, name="fc")
+    network = Network(sources.read(dense).graph, input_shapes={"data": (3,)})
+    assert (params.initialize(network).params["w"].asnumpy() == 5).all()
+
+
+def test_a_shape_that_does_not_follow_is_an_error_with_the_remedy():
+    with pytest.raises(ModelError, match=r"shape of 'conv1_weight' does not follow.*infer_shapes\(data=\(3, 224, 224\)\)"):
+        params.initialize(sources.read(chain_symbol()))
+
+
+def test_an_initializer_that_cannot_draw_a_shape():
+    network = with_values(mx.sym.broadcast_add(mx.sym.var("data"), mx.sym.var("offset_weight", shape=(4,)), name="shift"),
+                          data=(4,), offset_weight=(4,))
+    network = Network(network.graph, {"offset_weight": mx.nd.zeros((4,))}, input_shapes={"data": (4,)})
+    with pytest.raises(ModelError, match=r"No initial value can be drawn for 'offset_weight' of shape \(4,\)"):
+        params.initialize(network, ["offset_weight"])

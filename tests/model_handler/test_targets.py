@@ -1,0 +1,238 @@
+"""What a network becomes: a block and a Module that train and freeze, a checkpoint, an ONNX file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from helpers import chain_symbol, inputs_for, small_networks, with_values
+from model_handler.running import assert_same, block_outputs, computed
+
+from xfer2._mxnet import mx
+from xfer2.exceptions import MissingParametersError, ModelError
+from xfer2.model_handler import ModelHandler, Network, Preprocessing, params, sources, targets
+
+NETWORKS = small_networks()
+RESIDUAL = NETWORKS["residual"]
+IMAGES = np.random.default_rng(5).normal(size=(6, 3, 8, 8)).astype("float32")
+
+
+def softmax_chain():
+    return with_values(chain_symbol(softmax=True), data=(3, 8, 8))
+
+
+def values_of(network):
+    return {name: array.asnumpy() for name, array in network.params.items()}
+
+
+def trained_by_gluon(network):
+    block = targets.to_block(network)
+    trainer = mx.gluon.Trainer(block.collect_params(), "sgd", {"learning_rate": 0.1, "momentum": 0.9, "wd": 0.01})
+    for _ in range(2):
+        with mx.autograd.record():
+            loss = (block(mx.nd.array(IMAGES)) ** 2).sum()
+        loss.backward()
+        trainer.step(len(IMAGES))
+    return values_of(targets.from_block(network, block))
+
+
+def trained_by_module(network, fixed=()):
+    module = targets.to_module(network, [("data", IMAGES.shape)], [("softmax_label", (6,))], [mx.cpu()], fixed=fixed)
+    module.init_optimizer(optimizer="sgd", optimizer_params={"learning_rate": 0.1, "momentum": 0.9, "wd": 0.01})
+    batch = mx.io.DataBatch([mx.nd.array(IMAGES)], [mx.nd.array([0, 1, 2, 3, 4, 0])])
+    for _ in range(2):
+        module.forward_backward(batch)
+        module.update()
+    mx.nd.waitall()  # MXNet itself reads statistics too early otherwise
+    arguments, states = module.get_params()
+    return {name: array.asnumpy() for name, array in {**arguments, **states}.items()}
+
+
+def moved(before, after):
+    assert before.keys() == after.keys()
+    return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+# --- freezing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("until", ["stem_relu", "add1", "gap"])
+def test_what_is_frozen_stays_to_the_bit_through_gluon_and_all_else_moves(until):
+    network = ModelHandler(RESIDUAL).freeze(until=until).network
+    assert moved(values_of(network), trained_by_gluon(network)) == set(network.params) - network.frozen_parameters
+    assert {"stem_conv_weight", "stem_bn_moving_mean", "stem_bn_moving_var"} <= network.frozen_parameters
+
+
+@pytest.mark.parametrize("until", ["stem_relu", "add1", "gap"])
+def test_what_is_frozen_stays_to_the_bit_through_a_module_and_all_else_moves(until):
+    top = mx.sym.SoftmaxOutput(mx.sym.var("scores"), name="softmax")
+    network = ModelHandler(RESIDUAL).add_layer_top(top).freeze(until=until).network
+    assert moved(values_of(network), trained_by_module(network)) == set(network.params) - network.frozen_parameters
+
+
+def test_without_freezing_everything_moves():
+    assert moved(values_of(RESIDUAL), trained_by_gluon(RESIDUAL)) == set(RESIDUAL.params)
+
+
+def test_a_frozen_network_still_gives_gradients_to_what_is_below():
+    block = ModelHandler(RESIDUAL).freeze().get_block()
+    images = mx.nd.array(IMAGES)
+    images.attach_grad()
+    with mx.autograd.record():
+        loss = block(images).sum()
+    loss.backward()
+    assert abs(images.grad).sum().asscalar() > 0
+
+
+def test_training_does_not_change_the_network_it_came_from():
+    before = values_of(RESIDUAL)
+    assert trained_by_gluon(RESIDUAL)["fc_weight"] is not before["fc_weight"]
+    assert moved(before, values_of(RESIDUAL)) == set()
+
+
+# --- block and Module ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_hybridized_block_computes_the_same(name):
+    network = NETWORKS[name]
+    block = targets.to_block(network)
+    block.hybridize()
+    assert_same(block_outputs(block, network, inputs_for(network)), computed(network))
+
+
+def test_a_block_of_a_network_with_a_label_takes_data_only():
+    network = softmax_chain()
+    found = targets.to_block(network)(mx.nd.array(IMAGES)).asnumpy()
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(found, computed(network, {"data": IMAGES})[0], rtol=1e-5)
+
+
+def test_missing_parameters_are_left_to_initialize_which_keeps_the_others():
+    network = params.without(NETWORKS["chain"], ["fc2_weight", "fc2_bias"])
+    block = targets.to_block(network)
+    with pytest.raises(RuntimeError, match=r"has not been initialized"):
+        block(mx.nd.array(IMAGES))
+    with pytest.warns(UserWarning, match=r"already initialized"):
+        block.initialize()
+    assert block(mx.nd.array(IMAGES)).shape == (6, 3)
+    kept = block.collect_params()["fc1_weight"].data().asnumpy()
+    assert_same([kept], [network.params["fc1_weight"].asnumpy()])
+
+
+def test_half_precision_stays_half_precision():
+    block = targets.to_block(params.cast(NETWORKS["two inputs"], "float16"))
+    assert {np.dtype(p.dtype) for p in block.collect_params().values()} == {np.dtype("float16")}
+
+
+def test_a_fixed_statistic_of_a_module_does_not_move():
+    network = softmax_chain()
+    own = params.owned_by(network, ["bn1"])
+    assert moved(values_of(network), trained_by_module(network, own)) == set(network.params) - set(own)
+
+
+def test_a_module_computes_the_same():
+    network = softmax_chain()
+    module = targets.to_module(network, [("data", IMAGES.shape)], [("softmax_label", (6,))], [mx.cpu()], for_training=False)
+    module.forward(mx.io.DataBatch([mx.nd.array(IMAGES)]), is_train=False)
+    np.testing.assert_allclose(module.get_outputs()[0].asnumpy(), computed(network, {"data": IMAGES})[0], rtol=1e-5,
+                               atol=1e-7)
+
+
+def test_fixed_parameters_of_a_module_do_not_move():
+    network = softmax_chain()
+    assert moved(values_of(network), trained_by_module(network, ["fc1_weight", "fc1_bias"])) == (
+        set(network.params) - {"fc1_weight", "fc1_bias"})
+
+
+def test_data_that_do_not_fit_a_module_are_a_model_error():
+    with pytest.raises(ModelError, match=r"cannot be bound to data of shapes"):
+        targets.to_module(softmax_chain(), [("data", (2, 3, 16, 16))], [("softmax_label", (2,))], [mx.cpu()])
+
+
+# --- checkpoints --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Cannot decide type")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_plain_mxnet_loads_what_is_saved(name, tmp_path):
+    network = NETWORKS[name]
+    prefix = str(tmp_path / "net")
+    paths = targets.save_checkpoint(network, prefix, 3)
+    assert sorted(paths) == [f"{prefix}-0003.params", f"{prefix}-symbol.json"]
+    assert sorted(str(path) for path in tmp_path.iterdir()) == sorted(paths)
+    inputs = inputs_for(network)
+    assert_same(computed(sources.read(mx.model.load_checkpoint(prefix, 3)), inputs), computed(network))
+    block = mx.gluon.SymbolBlock.imports(f"{prefix}-symbol.json", list(network.inputs), f"{prefix}-0003.params")
+    assert_same(block_outputs(block, network, inputs), computed(network))
+
+
+def test_the_preprocessing_record_is_written_and_read_back(tmp_path):
+    handler = ModelHandler(NETWORKS["chain"])
+    handler.preprocessing = {"input_shape": (3, 8, 8), "scale": 0.5, "mean": [1, 2, 3], "color": "BGR"}
+    assert len(handler.save(str(tmp_path / "net"))) == 3
+    assert json.loads((tmp_path / "net-preprocessing.json").read_text())["mean"] == [1, 2, 3]
+    again = ModelHandler(str(tmp_path / "net"))
+    assert again.preprocessing == handler.preprocessing == Preprocessing(
+        (3, 8, 8), color="BGR", scale=0.5, mean=(1.0, 2.0, 3.0))
+
+
+def test_saving_over_a_checkpoint_replaces_it(tmp_path):
+    prefix = str(tmp_path / "net")
+    targets.save_checkpoint(NETWORKS["chain"], prefix)
+    targets.save_checkpoint(NETWORKS["inception"], prefix)
+    assert sources.read(prefix).graph == NETWORKS["inception"].graph
+
+
+def test_names_beyond_ascii_are_saved_and_read(tmp_path):
+    network = ModelHandler(NETWORKS["chain"]).rename("fc2", "größe").network
+    targets.save_checkpoint(network, str(tmp_path / "net"))
+    assert_same(computed(sources.read(str(tmp_path / "net")), {"data": IMAGES}), computed(network, {"data": IMAGES}))
+
+
+def test_what_cannot_be_saved(tmp_path):
+    with pytest.raises(ModelError, match=r"there is no folder '.*nowhere'"):
+        targets.save_checkpoint(NETWORKS["chain"], str(tmp_path / "nowhere" / "net"))
+    with pytest.raises(MissingParametersError, match=r"save needs values for all parameters"):
+        targets.save_checkpoint(sources.read(chain_symbol()), str(tmp_path / "net"))
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- ONNX ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", ["chain", "residual", "inception"])
+def test_onnx_agrees_with_mxnet(name, count, tmp_path):
+    network = NETWORKS[name]
+    path = str(tmp_path / "net.onnx")
+    targets.save_onnx(network, path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs()] == ["data"]
+    inputs = inputs_for(network, count)
+    found = session.run(None, inputs)
+    np.testing.assert_allclose(found[0], computed(network, inputs)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_onnx_of_a_network_with_a_label_takes_data_only(tmp_path):
+    path = str(tmp_path / "net.onnx")
+    ModelHandler(softmax_chain()).export_onnx(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = session.run(None, {"data": IMAGES})[0]
+    np.testing.assert_allclose(found, computed(softmax_chain(), {"data": IMAGES})[0], rtol=1e-5, atol=1e-6)
+
+
+def test_onnx_needs_shapes_and_values(tmp_path):
+    old = NETWORKS["chain"]
+    with pytest.raises(ModelError, match=r"needs the shape of the input 'data'.*data=\(3, 224, 224\)"):
+        targets.save_onnx(Network(old.graph, old.arg_params, old.aux_params), str(tmp_path / "net.onnx"))
+    with pytest.raises(MissingParametersError, match=r"export_onnx needs values"):
+        targets.save_onnx(sources.read(chain_symbol()), str(tmp_path / "net.onnx"))
+
+
+def test_an_operator_without_a_translation_is_a_model_error_and_leaves_no_file(tmp_path):
+    network = with_values(mx.sym.erfinv(mx.sym.var("data"), name="odd"), data=(3,))
+    with pytest.raises(ModelError, match=r"The network has no ONNX form"):
+        targets.save_onnx(network, str(tmp_path / "net.onnx"))
+    assert list(Path(tmp_path).iterdir()) == []

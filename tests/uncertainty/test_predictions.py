@@ -1,0 +1,70 @@
+"""Prediction against plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+
+from xfer2 import Prediction
+from xfer2.exceptions import ParameterError
+
+CLASSES = np.array(["bee", "hornet", "wasp"])
+
+
+def random_prediction(count=50, **parts):
+    chances = np.random.default_rng(0).dirichlet([0.3] * 3, count)
+    return Prediction(chances, CLASSES, [f"{n}.png" for n in range(count)], **parts)
+
+
+def test_labels_confidence_and_entropy_are_those_of_loops():
+    prediction = random_prediction()
+    for row, chances in enumerate(prediction.probabilities.tolist()):
+        best = max(range(3), key=chances.__getitem__)
+        assert prediction.labels[row] == CLASSES[best]
+        assert prediction.confidence[row] == chances[best]
+        assert prediction.entropy[row] == pytest.approx(-sum(p * math.log(p) for p in chances if p > 0), abs=1e-12)
+
+
+def test_entropy_at_its_ends():
+    prediction = Prediction(np.array([[0.0, 1.0, 0.0], [1 / 3, 1 / 3, 1 / 3]]), CLASSES, [0, 1])
+    assert prediction.entropy[0] == 0
+    assert not np.signbit(prediction.entropy[0])
+    assert prediction.entropy[1] == pytest.approx(math.log(3))
+
+
+def test_labels_keep_the_type_of_the_classes():
+    prediction = Prediction(np.array([[0.2, 0.8]], np.float32), np.array([3, 7]), [0])
+    assert prediction.labels.tolist() == [7]
+    assert prediction.labels.dtype.kind == "i"
+
+
+def test_frame_has_a_row_an_example_and_a_column_a_class():
+    parts = {"aleatoric": np.full(50, 0.25), "epistemic": np.linspace(0, 1, 50)}
+    prediction = random_prediction(**parts)
+    frame = prediction.to_frame()
+    assert list(frame.columns) == ["id", "label", "confidence", "entropy", "aleatoric", "epistemic", "probability_bee",
+                                   "probability_hornet", "probability_wasp"]
+    assert frame["id"].tolist() == prediction.ids
+    assert frame["label"].tolist() == prediction.labels.tolist()
+    np.testing.assert_array_equal(frame["probability_wasp"], prediction.probabilities[:, 2])
+    np.testing.assert_array_equal(frame["epistemic"], parts["epistemic"])
+
+
+def test_frame_leaves_out_parts_that_the_method_does_not_know():
+    assert list(random_prediction().to_frame().columns[:5]) == ["id", "label", "confidence", "entropy", "probability_bee"]
+
+
+def test_no_examples_are_no_error():
+    prediction = Prediction(np.empty((0, 3)), CLASSES, [])
+    assert (len(prediction), prediction.labels.tolist(), prediction.entropy.tolist()) == (0, [], [])
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (5, 2), (5,)])
+def test_probabilities_of_another_shape_are_refused(shape):
+    with pytest.raises(ParameterError, match=r"Prediction: probabilities must be an array of shape \(5, 3\)"):
+        Prediction(np.zeros(shape), CLASSES, range(5))
+
+
+def test_a_prediction_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        random_prediction().classes = CLASSES[:2]

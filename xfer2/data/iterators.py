@@ -1,0 +1,90 @@
+"""MXNet's own ways of handing out batches, DataIter and DataLoader: every example once, none padded, none lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from xfer2._mxnet import mx
+from xfer2.exceptions import DataError
+
+
+def as_numpy(value: Any) -> np.ndarray:
+    """Anything array-like as a NumPy array."""
+    return value.asnumpy() if isinstance(value, mx.nd.NDArray) else np.asarray(value)
+
+
+def is_shuffled(data: Any) -> bool:
+    """Whether an iterator or loader gives its examples in another order at each reading."""
+    if isinstance(data, mx.io.DataIter):
+        return bool(getattr(data, "shuffle", False))
+    return isinstance(getattr(getattr(data, "_batch_sampler", None), "_sampler", None), mx.gluon.data.RandomSampler)
+
+
+def read_iterator(iterator: Any) -> Iterator[tuple[list[np.ndarray], np.ndarray | None]]:
+    """The batches of a DataIter from its first example on: inputs, and labels where it has them."""
+    for batch in _rewound(_whole_iterator(iterator)):
+        kept = batch.data[0].shape[0] - (batch.pad or 0)
+        yield ([array.asnumpy()[:kept] for array in batch.data],
+               batch.label[0].asnumpy()[:kept] if batch.label else None)
+
+
+def read_loader(loader: Any) -> Iterator[list[np.ndarray]]:
+    """The batches of a DataLoader: the parts of each, labels last where it has them."""
+    for parts in _whole_loader(loader):
+        yield [as_numpy(part) for part in (parts if isinstance(parts, (list, tuple)) else [parts])]
+
+
+def _whole_iterator(iterator: Any) -> Any:
+    """An NDArrayIter that drops or carries over its last batch, as one that gives every example once, in its order."""
+    if not isinstance(iterator, mx.io.NDArrayIter) or iterator.last_batch_handle == "pad":
+        return iterator
+    data, labels = ({name: as_numpy(array) for name, array in pairs} for pairs in (iterator.data, iterator.label))
+    return mx.io.NDArrayIter(data, labels, min(iterator.batch_size, len(iterator.idx)))
+
+
+def _rewound(iterator: Any) -> Iterator[Any]:
+    """The batches of a DataIter from its first example on.
+
+    An iterator of MXNet's library (CSVIter, ImageRecordIter) fills its last batch with its first examples, and after
+    ``reset()`` starts behind those. One that was never read is therefore not reset; for one that was, the indices that come
+    with the batches tell where it starts, and what it left out is taken from the last batch of the reading before.
+    """
+    if not isinstance(iterator, mx.io.MXDataIter):
+        iterator.reset()
+    elif iterator.first_batch is None:
+        iterator.reset()
+        batch = next(iterator)
+        index = batch.index[:batch.data[0].shape[0] - (batch.pad or 0)].astype(np.int64)
+        if (np.diff(index) != 1).any():
+            raise DataError("This iterator of MXNet's has been read before, and MXNet does not start it again at its first "
+                            "example. Make a new one, or hand over the file that it reads.")
+        if index[0] > 0:
+            for following in iterator:
+                batch = following
+            batch = _padding_of(batch)
+            iterator.reset()
+        if batch.data[0].shape[0]:
+            yield batch
+    yield from iterator
+
+
+def _padding_of(batch: Any) -> Any:
+    """What fills up the last batch, as a batch."""
+    kept = batch.data[0].shape[0] - (batch.pad or 0)
+
+    def rest(arrays: Any) -> list[Any]:
+        return [mx.nd.array(array.asnumpy()[kept:], dtype=array.dtype) for array in arrays or []]
+
+    return mx.io.DataBatch(rest(batch.data), rest(batch.label), pad=0)
+
+
+def _whole_loader(loader: Any) -> Any:
+    """A DataLoader that drops or carries over its last batch, as one that gives it."""
+    sampler: Any = getattr(loader, "_batch_sampler", None)
+    if getattr(sampler, "_last_batch", "keep") == "keep":
+        return loader
+    whole = mx.gluon.data.BatchSampler(sampler._sampler, sampler._batch_size, "keep")
+    return mx.gluon.data.DataLoader(loader._dataset, batch_sampler=whole, batchify_fn=loader._batchify_fn)
