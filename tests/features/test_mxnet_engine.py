@@ -142,6 +142,16 @@ def test_batches_of_changing_size_do_not_disturb_each_other():
     np.testing.assert_array_equal(first, kept)
 
 
+def test_outputs_stay_as_they_are_while_the_next_batch_is_computed():
+    network = small_networks()["chain"]
+    engine = MxnetEngine(network)
+    first = engine(inputs_for(network, 4, seed=1))[0]
+    before = first.copy()
+    second = engine(inputs_for(network, 4, seed=2))[0]
+    np.testing.assert_array_equal(first, before)
+    assert not np.array_equal(first, second)
+
+
 @pytest.mark.parametrize("devices", [1, 2])
 def test_labels_of_an_output_layer_are_not_asked_for(devices):
     network = with_values(chain_symbol(softmax=True), data=(3, 8, 8))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -93,21 +94,24 @@ def _stream(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
     runner = None
     labels: list[np.ndarray] = []
     ids: list[Any] = []
-    for batch in batches:
-        _check_finite(batch)
-        if runner is None:
-            runner = engine(pooled(network, pool, {name: array.shape[1:] for name, array in batch.data.items()}))
-        outputs = runner({name: batch.data[name] for name in network.inputs})
-        for layer, output in zip(layers, outputs, strict=True):
-            if len(output) != len(batch.ids):
-                raise ModelError(f"The layer {layer!r} gives {len(output)} rows for {len(batch.ids)} examples; it is no "
-                                 "feature of single examples.")
-            kept.append(layer, output)
-        ids.extend(batch.ids)
-        if batch.labels is not None:
-            labels.append(batch.labels)
-        if labels and sum(map(len, labels)) != len(ids):
-            raise DataError("Some examples have a label and others none.")
+    with ThreadPoolExecutor(1) as writer:  # stores one batch while the next is computed
+        storing: Future[None] | None = None
+        for batch in batches:
+            _check_finite(batch)
+            if runner is None:
+                runner = engine(pooled(network, pool, {name: array.shape[1:] for name, array in batch.data.items()}))
+            outputs = dict(zip(layers, runner({name: batch.data[name] for name in network.inputs}), strict=True))
+            _check_rows(outputs, len(batch.ids))
+            if storing is not None:
+                storing.result()
+            storing = writer.submit(_keep, kept, outputs)
+            ids.extend(batch.ids)
+            if batch.labels is not None:
+                labels.append(batch.labels)
+            if labels and sum(map(len, labels)) != len(ids):
+                raise DataError("Some examples have a label and others none.")
+        if storing is not None:
+            storing.result()
     if not ids:
         raise DataError("The data hold no examples that can be read."
                         + (f" {len(batches.skipped)} images were skipped, the first: {batches.skipped[0]}"
@@ -116,6 +120,18 @@ def _stream(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
         logger.warning("%d of %d images were skipped; the first: %s", len(batches.skipped),
                        len(batches.skipped) + len(ids), batches.skipped[0])
     return np.concatenate(labels) if labels else None, ids
+
+
+def _keep(kept: Store, outputs: Mapping[str, np.ndarray]) -> None:
+    for layer, output in outputs.items():
+        kept.append(layer, output)
+
+
+def _check_rows(outputs: Mapping[str, np.ndarray], count: int) -> None:
+    for layer, output in outputs.items():
+        if len(output) != count:
+            raise ModelError(f"The layer {layer!r} gives {len(output)} rows for {count} examples; it is no feature of "
+                             "single examples.")
 
 
 def _check_finite(batch: Batch) -> None:

@@ -19,6 +19,7 @@ from xfer2._validation import nearest, parameter_error
 from xfer2.exceptions import DataError, LayerNotFoundError
 
 _INDEX = "features.json"
+_WRITE_AT_ONCE = 1 << 24  # bytes
 
 
 class Features:
@@ -198,7 +199,9 @@ class FolderStore:
     """Writes features to ``LAYER.npy`` files as they come and gives them memory-mapped, so memory does not grow.
 
     Rows go through plain file writes, not through a writable map: pages of a map count as the process's memory until
-    they are flushed. They go to a temporary name, which `finish` renames: a folder is whole or not there.
+    they are flushed. What is written is given to the disk at once and dropped from the page cache, which otherwise grows
+    as large as the features, and stops the writer when it is full. Files go to a temporary name, which `finish` renames:
+    a folder is whole or not there.
 
     Parameters
     ----------
@@ -214,6 +217,7 @@ class FolderStore:
         self._path = Path(tempfile.mkdtemp(prefix=f".{self._target.name}-", dir=self._target.parent))
         self._files: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._unsynced: dict[str, int] = {}
         self._dtypes: dict[str, np.dtype[Any]] = {}
 
     def append(self, layer: str, array: np.ndarray) -> None:
@@ -222,8 +226,20 @@ class FolderStore:
             self._files[layer] = (self._path / _file_name(layer)).open("w+b")
             self._shapes[layer], self._dtypes[layer] = (0, *array.shape[1:]), array.dtype
             self._write_header(layer)
-        self._files[layer].write(np.ascontiguousarray(array).data)
+        content = np.ascontiguousarray(array).data.cast("B")
+        for start in range(0, len(content), _WRITE_AT_ONCE):
+            self._write(layer, content[start:start + _WRITE_AT_ONCE])
         self._shapes[layer] = (self._shapes[layer][0] + len(array), *self._shapes[layer][1:])
+
+    def _write(self, layer: str, content: memoryview) -> None:
+        file = self._files[layer]
+        file.write(content)
+        self._unsynced[layer] = self._unsynced.get(layer, 0) + len(content)
+        if self._unsynced[layer] >= _WRITE_AT_ONCE:
+            file.flush()
+            os.fdatasync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            self._unsynced[layer] = 0
 
     def finish(self, labels: np.ndarray | None, ids: Sequence[Any], skipped: Sequence[str]) -> Features:
         """Complete the files, write the index, and give the features memory-mapped."""

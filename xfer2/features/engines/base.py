@@ -29,7 +29,8 @@ class Engine(Protocol):
         Returns
         -------
         list of numpy.ndarray
-            One array (n, ...) per output of the network's graph, in its order; they belong to the caller.
+            One array (n, ...) per output of the network's graph, in its order. They are the engine's: the second call
+            after this one may write over them, so that one batch can be stored while the next is computed.
         """
         ...
 
