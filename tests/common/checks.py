@@ -142,6 +142,10 @@ def check_bad_input_leaves_nothing_half_changed(row, task):
         repurposer.fit(task.images)
     with pytest.raises(DataError, match=r"labels for"):
         repurposer.fit(task.images, task.labels[:-1])
+    with pytest.raises(DataError, match=r"all numbers or all texts.* NoneType, str"):
+        repurposer.fit(task.images, [None, *task.labels[1:].tolist()])
+    with pytest.raises(LayerNotFoundError, match="is a parameter of the network"):
+        row.make(task.network).set_params(feature_layer_names="fc1_weight").fit(task.images, task.labels)
     spoiled = task.images.copy()
     spoiled[7, 0, 0, 0] = np.nan
     with warnings.catch_warnings():

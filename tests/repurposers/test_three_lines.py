@@ -91,3 +91,11 @@ def test_a_head_without_probabilities_says_how_to_get_them():
 
     with pytest.raises(xfer2.exceptions.ParameterError, match="CalibratedClassifierCV"):
         xfer2.SklearnRepurposer("zoo:mnist-cnn", "dense0", LinearSVC()).fit(np.zeros((4, 1, 28, 28)), [0, 1, 0, 1])
+
+
+def test_a_wrong_parameter_is_named_by_the_repurposers_own_name_before_anything_is_computed():
+    class Unreadable:
+        """Data that must not be looked at."""
+
+    with pytest.raises(xfer2.exceptions.ParameterError, match="LrRepurposer: c must be a positive number; got -1"):
+        xfer2.LrRepurposer("zoo:mnist-cnn", "dense0", c=-1).fit(Unreadable(), [0, 1])

@@ -90,6 +90,7 @@ class MetaModelRepurposer(Repurposer):
         """
         owner = type(self).__name__
         names = as_names(owner, "feature_layer_names", self.feature_layer_names)
+        self._check_parameters()
         network = pruned(sources.read(self.source_model), names)
         features = self._extract(network, names, X, y)
         labels = self._check_labels(features.labels)
@@ -108,6 +109,9 @@ class MetaModelRepurposer(Repurposer):
         """Features of `data` as `fit` extracts them."""
         names = as_names(type(self).__name__, "feature_layer_names", self.feature_layer_names)
         return self._extract(pruned(sources.read(self.source_model), names), names, data, None)
+
+    def _check_parameters(self) -> None:
+        """Raise where a parameter of the method is wrong, before features are extracted. By default all are right."""
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> Any:
@@ -143,6 +147,10 @@ class MetaModelRepurposer(Repurposer):
         if labels is None:
             raise DataError(f"{owner} needs labels: pass them as y, or data that carry their own (class folders, a CSV "
                             "with a second column, an iterator with labels).")
+        if labels.dtype.kind == "O":
+            kinds = sorted({type(label).__name__ for label in labels.tolist()})
+            raise DataError(f"{owner}: labels must be all numbers or all texts, none of them missing; these are of the "
+                            f"types {', '.join(kinds)}.")
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             raise DataError(f"{owner}: some labels are NaN or infinite.")
         if len(np.unique(labels)) < 2:

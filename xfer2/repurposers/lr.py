@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xfer2._mxnet import mx
+from xfer2._validation import check_positive
 from xfer2.heads.logistic_regression import LogisticRegressionHead
 from xfer2.repurposers._meta_model import MetaModelRepurposer
 
@@ -49,6 +50,11 @@ class LrRepurposer(MetaModelRepurposer):
         self.n_jobs = n_jobs
         self.class_weight = class_weight
         self.random_state = random_state
+
+    def _check_parameters(self) -> None:
+        if self.c is not None:
+            check_positive("LrRepurposer", "c", self.c)
+        check_positive("LrRepurposer", "tol", self.tol)
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> LogisticRegressionHead:

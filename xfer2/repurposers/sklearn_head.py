@@ -39,14 +39,16 @@ class SklearnRepurposer(MetaModelRepurposer):
         super().__init__(source_model, feature_layer_names, context_function, num_devices, pool, batch_size, errors)
         self.estimator = estimator
 
-    def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
-                                   feature_indices_per_layer: Mapping[str, np.ndarray]) -> Any:
+    def _check_parameters(self) -> None:
         if isinstance(self.estimator, type) or not hasattr(self.estimator, "fit") or not is_classifier(self.estimator):
             raise parameter_error("SklearnRepurposer", "estimator", "an instance of a scikit-learn classifier",
                                   self.estimator)
         if not hasattr(self.estimator, "predict_proba"):
             raise parameter_error("SklearnRepurposer", "estimator", "a classifier with predict_proba", self.estimator,
                                   "Wrap it in sklearn.calibration.CalibratedClassifierCV.")
+
+    def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
+                                   feature_indices_per_layer: Mapping[str, np.ndarray]) -> Any:
         return clone(self.estimator).fit(features, labels)
 
     def _saved_parameters(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from xfer2.exceptions import ModelError
+from xfer2.exceptions import LayerNotFoundError, ModelError
 from xfer2.model_handler.graph import compose, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 
@@ -41,6 +41,10 @@ def extract(graph: Graph, outputs: Iterable[str], inputs: Iterable[str] | None =
     """
     wanted = tuple(outputs)
     edges = [query.resolve_output(graph, name) for name in wanted]
+    roles = query.variable_roles(graph, known)
+    for name in wanted:
+        if roles.get(name, "input") != "input":
+            raise LayerNotFoundError(f"{name!r} is a {roles[name]} of the network, not a layer with an output.")
     if inputs is None:
         return prune(graph, edges)
     names = tuple(inputs)
