@@ -57,6 +57,16 @@ print(mx.nd.array(np.arange(3)).sum().asscalar(), mx.__version__)
     assert run(program)[-1] == "3.0 1.9.1"
 
 
+def test_gluoncv_leaves_pillow_strict_about_truncated_images():
+    program = """
+from PIL import ImageFile
+from xfer2._mxnet import gluoncv
+gluoncv()
+print(ImageFile.LOAD_TRUNCATED_IMAGES)
+"""
+    assert run(program)[-1] == "False"
+
+
 def test_import_of_xfer2_loads_nothing_heavy():
     program = """
 import importlib.util, sys

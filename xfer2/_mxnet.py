@@ -101,5 +101,11 @@ def gluoncv() -> ModuleType:
     """Import gluoncv beside torch 2: it is kept from seeing torch while it loads, and torch is put back after."""
     if "gluoncv" in sys.modules:
         return sys.modules["gluoncv"]
-    with _hidden("torch"):
-        return importlib.import_module("gluoncv")
+    from PIL import ImageFile
+
+    strict = ImageFile.LOAD_TRUNCATED_IMAGES
+    try:
+        with _hidden("torch"):
+            return importlib.import_module("gluoncv")
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = strict  # gluoncv makes all of Pillow pass over truncated images
