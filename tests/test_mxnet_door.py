@@ -76,9 +76,9 @@ spec.loader.exec_module(importlib.util.module_from_spec(spec))  # what mxnet its
 by_mxnet = set(sys.modules)
 assert "mxnet" in by_mxnet and "xfer2" not in by_mxnet
 import xfer2
-heavy = ["sklearn", "onnx", "pandas", "skops", "PIL", "safetensors", "pyarrow"]
+heavy = ["onnx", "pandas", "skops", "PIL", "safetensors", "pyarrow"]
 print([name for name in heavy if name in sys.modules and name not in by_mxnet])
-print([name for name in ("torch", "matplotlib", "gluoncv", "onnxruntime", "gpytorch") if name in sys.modules])
+print([name for name in ("torch", "sklearn", "matplotlib", "gluoncv", "onnxruntime", "gpytorch") if name in sys.modules])
 print(sorted(set(xfer2.__all__) - set(dir(xfer2))))
 """
     assert run(program)[-3:] == ["[]", "[]", "[]"]

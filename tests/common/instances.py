@@ -23,5 +23,5 @@ class Row:
 
 INSTANCES = {
     "lr": Row(xfer2.LrRepurposer, {"random_state": 0}, {"c": 0.01}),
-    "sklearn": Row(xfer2.SklearnRepurposer, {"estimator": LogisticRegression(max_iter=500)}, {"estimator__C": 0.01}),
+    "sklearn": Row(xfer2.SklearnRepurposer, {"estimator": LogisticRegression(max_iter=5000)}, {"estimator__C": 0.01}),
 }
