@@ -15,6 +15,7 @@ __all__ = [
     "Prediction",
     "Preprocessing",
     "SklearnRepurposer",
+    "SvmRepurposer",
     "extract_features",
     "load",
 ]
@@ -27,6 +28,7 @@ __getattr__, __dir__ = lazy_exports(__name__, {
     "Prediction": "xfer2.uncertainty.predictions",
     "Preprocessing": "xfer2.model_handler.network",
     "SklearnRepurposer": "xfer2.repurposers.sklearn_head",
+    "SvmRepurposer": "xfer2.repurposers.svm",
     "extract_features": "xfer2.features.extractor",
     "load": "xfer2.repurposers.loading",
 })

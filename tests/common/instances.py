@@ -23,5 +23,6 @@ class Row:
 
 INSTANCES = {
     "lr": Row(xfer2.LrRepurposer, {"random_state": 0}, {"c": 0.01}),
+    "svm": Row(xfer2.SvmRepurposer, {"random_state": 0}, {"c": 1.0}),
     "sklearn": Row(xfer2.SklearnRepurposer, {"estimator": LogisticRegression(max_iter=5000)}, {"estimator__C": 0.01}),
 }

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from xfer2.exceptions import DataError, ParameterError
-from xfer2.uncertainty.calibration import expected_calibration_error, negative_log_likelihood
+from xfer2.uncertainty.calibration import (
+    adaptive_calibration_error,
+    bootstrap_interval,
+    brier_score,
+    expected_calibration_error,
+    fit_temperature,
+    negative_log_likelihood,
+    reliability_curve,
+)
 
 CLASSES = ["bee", "hornet", "wasp"]
 
@@ -93,3 +101,51 @@ def test_shapes_that_do_not_agree_are_refused(measure, labels, shape):
 def test_bins_must_be_a_number_of_bins(bins):
     with pytest.raises(ParameterError, match="bins must be an integer of at least 1"):
         expected_calibration_error([0], [[1.0, 0.0]], [0, 1], bins)
+
+
+def test_adaptive_error_has_bins_of_equal_rows():
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet([1, 1, 1], 90)
+    labels = random.integers(0, 3, 90)
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    order = np.argsort(confidence)
+    slow = sum(10 / 90 * abs(correct[order[i:i + 10]].mean() - confidence[order[i:i + 10]].mean()) for i in range(0, 90, 10))
+    assert adaptive_calibration_error(labels, probabilities, [0, 1, 2], bins=9) == pytest.approx(slow)
+
+
+def test_brier_score_by_hand():
+    assert brier_score([0, 1], [[0.8, 0.2], [0.6, 0.4]], [0, 1]) == pytest.approx((0.08 + 0.72) / 2)
+    assert brier_score(["b"], [[1.0, 0.0]], ["a", "b"]) == pytest.approx(2)
+
+
+def test_reliability_curve_agrees_with_the_error():
+    random = np.random.default_rng(1)
+    probabilities = random.dirichlet([1, 1, 1], 200)
+    labels = random.integers(0, 3, 200)
+    confidence, accuracy, count = reliability_curve(labels, probabilities, [0, 1, 2])
+    assert count.sum() == 200
+    assert (np.diff(confidence) > 0).all()
+    error = (count / 200 * abs(confidence - accuracy)).sum()
+    assert expected_calibration_error(labels, probabilities, [0, 1, 2]) == pytest.approx(error)
+
+
+def test_bootstrap_interval_holds_the_score_and_narrows_with_rows():
+    random = np.random.default_rng(2)
+
+    def width(rows):
+        probabilities = random.dirichlet([1, 1], rows)
+        labels = (random.random(rows) < probabilities[:, 1]).astype(int)
+        low, high = bootstrap_interval(brier_score, labels, probabilities, [0, 1], resamples=200, random_state=0)
+        assert low < brier_score(labels, probabilities, [0, 1]) < high
+        return high - low
+
+    assert width(1600) < 0.5 * width(100)
+
+
+def test_temperature_undoes_a_known_sharpening():
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 2, (4000, 4))
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    codes = np.array([random.choice(4, p=row) for row in chances])
+    assert fit_temperature(3.0 * logits, codes) == pytest.approx(3.0, rel=0.05)
+    assert fit_temperature(0.5 * logits, codes) == pytest.approx(0.5, rel=0.05)

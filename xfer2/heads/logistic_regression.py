@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from xfer2._random import child_seed, root_seed
 from xfer2._validation import check_integer, check_positive
 from xfer2.exceptions import DataError
+from xfer2.heads._features import rotate, standardisation
 
 _CHOICE_TOLERANCE = 1e-3  # enough to rank values of C; the final fit uses `tol`
 GRID = tuple(float(c) for c in np.logspace(-4, 1, 11))
@@ -95,11 +96,8 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise DataError(f"{owner} needs at least two classes; the labels hold one class: {self.classes_[0]!r}.")
         seed = root_seed(owner, self.random_state)
-        self.mean_ = X.mean(axis=0)
-        deviation = X.std(axis=0)
-        self.scale_ = np.where(deviation > 10 * np.finfo(float).eps * np.abs(self.mean_), deviation, 1.0)
-        self.scale_[self.scale_ == 0] = 1.0
-        rotated, rotation = _rotate((X - self.mean_) / self.scale_)
+        self.mean_, self.scale_ = standardisation(X)
+        rotated, rotation = rotate((X - self.mean_) / self.scale_)
         self.cv_log_loss_: dict[float, float] = {}
         with threadpool_limits(1, "blas"):  # many small products: threads that wait for each other cost up to 20 times
             self.C_ = float(self.C) if self.C is not None else self._choose(rotated, codes, seed)
@@ -154,12 +152,3 @@ def _held_out_loss(model: LogisticRegression, X: np.ndarray, codes: np.ndarray, 
                    held_out: np.ndarray) -> float:
     probabilities = model.fit(X[train], codes[train]).predict_proba(X[held_out])
     return float(log_loss(codes[held_out], probabilities, labels=np.arange(codes.max() + 1)))
-
-
-def _rotate(X: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows in an orthonormal basis of their span, and that basis (r, d); unchanged where rows are many."""
-    if X.shape[1] <= X.shape[0]:
-        return X, None
-    left, singular, basis = np.linalg.svd(X, full_matrices=False)
-    kept = singular > singular[0] * max(X.shape) * np.finfo(float).eps if singular[0] > 0 else np.arange(len(singular)) < 1
-    return left[:, kept] * singular[kept], basis[kept]

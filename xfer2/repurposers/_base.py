@@ -47,7 +47,7 @@ class Repurposer(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each example (n,), of the labels' own type."""
-        return self.predict_uncertainty(X).labels
+        return self._predict_labels(X)[0]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities (n, k), columns as in ``classes_``."""
@@ -112,11 +112,11 @@ class Repurposer(ClassifierMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy on X; labels from `y`, or from the data where they carry their own."""
-        prediction, own = self._predict_with_labels(X)
+        predicted, own = self._predict_labels(X)
         truth = own if y is None else np.asarray(y)
         if truth is None:
             raise DataError(f"{type(self).__name__}.score needs labels: pass y, or data that carry their own.")
-        return float(np.average(prediction.labels == truth, weights=sample_weight))
+        return float(np.average(predicted == truth, weights=sample_weight))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor's arguments; with `deep`, those of nested estimators too, but nothing of the source network."""
@@ -149,8 +149,8 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         return values
 
     @abstractmethod
-    def _predict_with_labels(self, X: Any) -> tuple[Prediction, np.ndarray | None]:
-        """The prediction for X, and the labels that X carries."""
+    def _predict_labels(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """The predicted labels (n,), and the labels that X carries."""
 
     @abstractmethod
     def _to_files(self) -> dict[str, bytes]:

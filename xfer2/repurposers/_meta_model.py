@@ -103,7 +103,9 @@ class MetaModelRepurposer(Repurposer):
 
     def predict_uncertainty(self, X: Any) -> Prediction:
         """Labels, probabilities and predictive entropy for X."""
-        return self._predict_with_labels(X)[0]
+        features = self._features_of(X)
+        probabilities = self._predict_probability_from_features(features.matrix())
+        return Prediction(probabilities, self.classes_, features.ids, skipped=features.skipped)
 
     def get_features_from_source_model(self, data: Any) -> Features:
         """Features of `data` as `fit` extracts them."""
@@ -123,7 +125,16 @@ class MetaModelRepurposer(Repurposer):
         """Class probabilities (n, k) for features (n, d), columns in the order of the sorted labels."""
         return np.asarray(self.head_.predict_proba(features))
 
-    def _predict_with_labels(self, X: Any) -> tuple[Prediction, np.ndarray | None]:
+    def _predict_label_from_features(self, features: np.ndarray) -> np.ndarray:
+        """Labels (n,) for features (n, d); by default the most probable."""
+        return self.classes_[self._predict_probability_from_features(features).argmax(axis=1)]
+
+    def _predict_labels(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        features = self._features_of(X)
+        return self._predict_label_from_features(features.matrix()), features.labels
+
+    def _features_of(self, X: Any) -> Features:
+        """Features of X for the fitted head."""
         self._check_is_fitted()
         features = self._extract(self.network_, tuple(self.feature_indices_per_layer_), X, None)
         widths = {layer: len(columns) for layer, columns in features.columns().items()}
@@ -132,8 +143,7 @@ class MetaModelRepurposer(Repurposer):
             raise DataError(f"{type(self).__name__}: the data give features of other sizes ({widths}) than those it was "
                             f"fitted on ({learned}).")
         _check_finite(type(self).__name__, features)
-        probabilities = self._predict_probability_from_features(features.matrix())
-        return Prediction(probabilities, self.classes_, features.ids, skipped=features.skipped), features.labels
+        return features
 
     def _extract(self, network: Network, names: tuple[str, ...], X: Any, y: Any) -> Features:
         owner = type(self).__name__

@@ -32,6 +32,8 @@ class Method:
 METHODS: dict[str, Method] = {method.name: method for method in (
     Method("lr", "xfer2.repurposers.lr", "LrRepurposer",
            "logistic regression on standardised features, C by cross-validation", frozenset({"meta-model"})),
+    Method("svm", "xfer2.repurposers.svm", "SvmRepurposer",
+           "one-vs-rest support vector machines on features, calibrated", frozenset({"meta-model"})),
     Method("sklearn", "xfer2.repurposers.sklearn_head", "SklearnRepurposer",
            "any scikit-learn classifier on features", frozenset({"meta-model"})),
 )}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
-from xfer2._validation import check_integer
+from xfer2._random import root_seed
+from xfer2._validation import check_integer, check_positive, parameter_error
 from xfer2.exceptions import DataError
 
 
@@ -37,16 +41,110 @@ def expected_calibration_error(labels: Any, probabilities: Any, classes: Any, bi
     0.3...
     """
     check_integer("expected_calibration_error", "bins", bins)
+    confidence, correct = _confidence(labels, probabilities, classes)
+    return _binned_error(confidence, correct, np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1))
+
+
+def adaptive_calibration_error(labels: Any, probabilities: Any, classes: Any, bins: int = 15) -> float:
+    """Expected calibration error over bins with equally many rows, so that no bin rests on a handful.
+
+    Parameters and result are those of `expected_calibration_error`.
+
+    References
+    ----------
+    Nguyen and O'Connor 2015, arXiv:1508.05154.
+    """
+    check_integer("adaptive_calibration_error", "bins", bins)
+    confidence, correct = _confidence(labels, probabilities, classes)
+    member = np.empty(len(confidence), int)
+    member[np.argsort(confidence, kind="stable")] = np.arange(len(confidence)) * bins // len(confidence)
+    return _binned_error(confidence, correct, member)
+
+
+def brier_score(labels: Any, probabilities: Any, classes: Any) -> float:
+    """Mean squared distance between the probabilities and the truth as 0 and 1, summed over classes: 0 to 2.
+
+    References
+    ----------
+    Brier 1950, Monthly Weather Review 78, eq. 2.
+
+    Examples
+    --------
+    >>> brier_score(["a"], [[0.5, 0.5]], ["a", "b"])
+    0.5
+    """
     truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
     _check_rows(truth, chances, names)
-    confidence = chances.max(axis=1)
-    correct = names[chances.argmax(axis=1)] == truth
+    return float(((chances - (names[np.newaxis, :] == truth[:, np.newaxis])) ** 2).sum(axis=1).mean())
+
+
+def reliability_curve(labels: Any, probabilities: Any, classes: Any,
+                      bins: int = 15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a reliability diagram shows: for each bin that is not empty, mean confidence, accuracy, and rows.
+
+    Returns
+    -------
+    confidence, accuracy : numpy.ndarray (b,)
+    count : numpy.ndarray of int (b,)
+    """
+    check_integer("reliability_curve", "bins", bins)
+    confidence, correct = _confidence(labels, probabilities, classes)
     member = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    error = 0.0
-    for number in np.unique(member):
-        inside = member == number
-        error += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
-    return float(error)
+    inside = [member == number for number in np.unique(member)]
+    return (np.array([confidence[rows].mean() for rows in inside]), np.array([correct[rows].mean() for rows in inside]),
+            np.array([rows.sum() for rows in inside]))
+
+
+def bootstrap_interval(score: Callable[[Any, Any, Any], float], labels: Any, probabilities: Any, classes: Any,
+                       level: float = 0.95, resamples: int = 1000, random_state: Any = None) -> tuple[float, float]:
+    """Percentile interval of a score over resamples of the rows (Efron 1979).
+
+    Parameters
+    ----------
+    score : callable
+        Of (labels, probabilities, classes), as the scores of this module.
+    level : float
+        Between 0 and 1.
+    resamples : int
+    random_state : int, RandomState or None
+    """
+    owner = "bootstrap_interval"
+    if not 0 < check_positive(owner, "level", level) < 1:
+        raise parameter_error(owner, "level", "between 0 and 1", level)
+    check_integer(owner, "resamples", resamples)
+    truth, chances = np.asarray(labels), np.asarray(probabilities)
+    _check_rows(truth, chances, np.asarray(classes))
+    random = np.random.default_rng(root_seed(owner, random_state))
+    rows = random.integers(0, len(truth), (resamples, len(truth)))
+    low, high = np.quantile([score(truth[r], chances[r], classes) for r in rows], [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def fit_temperature(logits: np.ndarray, codes: np.ndarray) -> float:
+    """The temperature that held-out logits want: softmax(logits / temperature) has the least log loss.
+
+    Parameters
+    ----------
+    logits : numpy.ndarray (n, k)
+        Of rows that the classifier was not fitted on.
+    codes : numpy.ndarray of int (n,)
+        True columns.
+
+    Returns
+    -------
+    float
+        Between 0.01 and 100; above 1 the classifier was too sure.
+
+    References
+    ----------
+    Guo et al. 2017, arXiv:1706.04599, section 4.2.
+    """
+    rows = np.arange(len(codes))
+
+    def loss(log_temperature: float) -> float:
+        return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[rows, codes].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.01), np.log(100)), method="bounded").x))
 
 
 def negative_log_likelihood(labels: Any, probabilities: Any, classes: Any) -> float:
@@ -59,6 +157,20 @@ def negative_log_likelihood(labels: Any, probabilities: Any, classes: Any) -> fl
         raise DataError(f"negative_log_likelihood: the label {unknown[0]!r} is not among the classes.")
     own = chances[np.arange(len(truth)), [positions[label] for label in truth.tolist()]]
     return float(-np.log(np.clip(own, np.finfo(float).tiny, None)).mean())
+
+
+def _confidence(labels: Any, probabilities: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:
+    truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
+    _check_rows(truth, chances, names)
+    return chances.max(axis=1), names[chances.argmax(axis=1)] == truth
+
+
+def _binned_error(confidence: np.ndarray, correct: np.ndarray, member: np.ndarray) -> float:
+    error = 0.0
+    for number in np.unique(member):
+        inside = member == number
+        error += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
+    return float(error)
 
 
 def _check_rows(truth: np.ndarray, chances: np.ndarray, names: np.ndarray) -> None:
