@@ -104,7 +104,8 @@ def test_a_wrong_parameter_is_named_by_the_repurposers_own_name_before_anything_
 def test_svm_without_probability_estimates_gives_labels_and_says_how_to_get_more():
     images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
     labels = np.array(["odd", "even"] * 10)
-    repurposer = xfer2.SvmRepurposer("zoo:mnist-cnn", "dense0", c=3.0, enable_probability_estimates=False).fit(images, labels)
+    repurposer = xfer2.SvmRepurposer("zoo:mnist-cnn", "dense0", c=3.0, enable_probability_estimates=False)
+    repurposer.fit(images, labels)
     assert repurposer.score(images, labels) == (repurposer.predict_label(images) == labels).mean()
     with pytest.raises(xfer2.exceptions.ParameterError, match="enable_probability_estimates must be True"):
         repurposer.predict_probability(images)

@@ -46,8 +46,8 @@ class SvmHead(ClassifierMixin, BaseEstimator):
     gamma : {"scale", "auto"} or float
         Of the kernel.
     calibrate : bool
-        Learn a temperature from cross-validated margins. Without it there are no probabilities, and where C is given nothing is
-        cross-validated.
+        Learn a temperature from cross-validated margins. Without it there are no probabilities, and where C is given
+        nothing is cross-validated.
     folds : int
         Folds of that cross-validation; a class with fewer rows lowers their number, one with a single row leaves the
         temperature at 1.
