@@ -45,6 +45,13 @@ def check_positive(owner: str, name: str, value: Any) -> float:
     return float(value)
 
 
+def check_shape(owner: str, name: str, value: Any) -> tuple[int, ...]:
+    """Return a shape without the batch axis as a tuple, or raise unless it is a sequence of positive integers."""
+    if isinstance(value, (tuple, list)) and all(isinstance(size, numbers.Integral) and int(size) > 0 for size in value):
+        return tuple(int(size) for size in value)
+    raise parameter_error(owner, name, "a shape without the batch axis, as in (3, 224, 224) or (10,)", value)
+
+
 def as_names(owner: str, name: str, value: str | Iterable[str]) -> tuple[str, ...]:
     """Return one name or several as a tuple; raise if it is empty, repeats a name, or holds anything but strings."""
     names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else None

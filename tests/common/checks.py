@@ -52,6 +52,9 @@ def check_xfer_names_are_the_same_things(row, task):
     np.testing.assert_array_equal(repurposer.predict_label(task.images), repurposer.predict(task.images))
     np.testing.assert_array_equal(repurposer.predict_probability(task.images), repurposer.predict_proba(task.images))
     assert repurposer.score(task.images, task.labels) == (repurposer.predict(task.images) == task.labels).mean()
+    assert repurposer.score(task.images, task.labels.reshape(-1, 1)) == repurposer.score(task.images, task.labels)
+    with pytest.raises(DataError, match="there are 30 labels for 90 predictions"):
+        repurposer.score(task.images, task.labels[:30])
 
 
 def check_arguments_are_stored_unchanged(row, task):
@@ -144,6 +147,8 @@ def check_bad_input_leaves_nothing_half_changed(row, task):
         repurposer.fit(task.images, task.labels[:-1])
     with pytest.raises(DataError, match=r"all numbers or all texts.* NoneType, str"):
         repurposer.fit(task.images, [None, *task.labels[1:].tolist()])
+    with pytest.raises(DataError, match="texts or whole numbers"):
+        repurposer.fit(task.images, np.linspace(0, 1, len(task.images)))
     with pytest.raises(LayerNotFoundError, match="is a parameter of the network"):
         row.make(task.network).set_params(feature_layer_names="fc1_weight").fit(task.images, task.labels)
     spoiled = task.images.copy()

@@ -203,3 +203,16 @@ def test_another_random_state_folds_otherwise():
     X, y = sample(60, 10, 3)
     losses = [LogisticRegressionHead(random_state=seed).fit(X, y).cv_log_loss_[GRID[0]] for seed in (0, 1)]
     assert losses[0] != losses[1]
+
+
+def test_class_weights_go_to_the_classes_they_name():
+    random = np.random.default_rng(0)
+    features, labels = random.normal(size=(60, 3)), np.array(["b", "a"] * 30)
+    heavy_a = LogisticRegressionHead(0.1, class_weight={"a": 50, "b": 1}).fit(features, labels)
+    assert heavy_a.predict_proba(features)[:, 0].min() > 0.8
+    numbers = LogisticRegressionHead(0.1, class_weight={1: 50}).fit(features, np.where(labels == "a", 1, 2))
+    np.testing.assert_allclose(numbers.predict_proba(features), heavy_a.predict_proba(features), atol=1e-6)
+    with pytest.raises(ParameterError, match=r"class_weight must be a dict of the classes \['a', 'b'\]; got 'c'"):
+        LogisticRegressionHead(class_weight={"c": 2}).fit(features, labels)
+    with pytest.raises(ParameterError, match="class_weight must be one of None, 'balanced'; got 'foo'"):
+        LogisticRegressionHead(class_weight="foo").fit(features, labels)

@@ -47,7 +47,7 @@ def test_wide_features_choose_as_all_their_columns_would():
     head = SvmHead(random_state=0).fit(wide, Y[:150])
     assert head.C_ in GRID
     slow = SvmHead(random_state=0)
-    slow.mean_, slow.scale_, slow.gamma_ = head.mean_, head.scale_, head.gamma_
+    slow.classes_, slow.gamma_ = head.classes_, head.gamma_
     chosen = slow._choose((wide - head.mean_) / head.scale_, Y[:150], 0)
     np.testing.assert_allclose(chosen, (head.C_, head.temperature_), rtol=1e-3)
 

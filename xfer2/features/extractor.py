@@ -94,6 +94,7 @@ def _stream(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
     runner = None
     labels: list[np.ndarray] = []
     ids: list[Any] = []
+    shapes: dict[str, tuple[int, ...]] = {}
     with ThreadPoolExecutor(1) as writer:  # stores one batch while the next is computed
         storing: Future[None] | None = None
         for batch in batches:
@@ -102,6 +103,8 @@ def _stream(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
                 runner = engine(pooled(network, pool, {name: array.shape[1:] for name, array in batch.data.items()}))
             outputs = dict(zip(layers, runner({name: batch.data[name] for name in network.inputs}), strict=True))
             _check_rows(outputs, len(batch.ids))
+            shapes = shapes or {layer: output.shape[1:] for layer, output in outputs.items()}
+            _check_shapes(outputs, shapes)
             if storing is not None:
                 storing.result()
             storing = writer.submit(_keep, kept, outputs)
@@ -132,6 +135,13 @@ def _check_rows(outputs: Mapping[str, np.ndarray], count: int) -> None:
         if len(output) != count:
             raise ModelError(f"The layer {layer!r} gives {len(output)} rows for {count} examples; it is no feature of "
                              "single examples.")
+
+
+def _check_shapes(outputs: Mapping[str, np.ndarray], first: Mapping[str, tuple[int, ...]]) -> None:
+    for layer, output in outputs.items():
+        if output.shape[1:] != first[layer]:
+            raise DataError(f"The layer {layer!r} gives features of shape {output.shape[1:]} for some examples and "
+                            f"{first[layer]} for the first; make all inputs one size, or reduce maps with pool='avg'.")
 
 
 def _check_finite(batch: Batch) -> None:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from xfer2._random import child_seed, root_seed
-from xfer2._validation import check_integer, check_positive
+from xfer2._validation import check_choice, check_integer, check_positive, parameter_error
 from xfer2.exceptions import DataError
 from xfer2.heads._features import rotate, standardisation
 
@@ -95,6 +95,7 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError(f"{owner} needs at least two classes; the labels hold one class: {self.classes_[0]!r}.")
+        self._code_weight = self._weight_by_code(owner)
         seed = root_seed(owner, self.random_state)
         self.mean_, self.scale_ = standardisation(X)
         rotated, rotation = rotate((X - self.mean_) / self.scale_)
@@ -127,8 +128,19 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
         logits = self.decision_function(X)
         return self.classes_[(logits > 0).astype(int) if logits.ndim == 1 else logits.argmax(axis=1)]
 
+    def _weight_by_code(self, owner: str) -> Any:
+        """Class weights by position in `classes_`, as the model inside, which is fitted on positions, needs them."""
+        if not isinstance(self.class_weight, dict):
+            check_choice(owner, "class_weight", self.class_weight, (None, "balanced"))
+            return self.class_weight
+        positions = {label: code for code, label in enumerate(self.classes_.tolist())}
+        unknown = [label for label in self.class_weight if label not in positions]
+        if unknown:
+            raise parameter_error(owner, "class_weight", f"a dict of the classes {list(positions)}", unknown[0])
+        return {positions[label]: weight for label, weight in self.class_weight.items()}
+
     def _model(self, C: float, tol: float, warm_start: bool = False) -> LogisticRegression:
-        return LogisticRegression(C=C, tol=tol, max_iter=self.max_iter, class_weight=self.class_weight,
+        return LogisticRegression(C=C, tol=tol, max_iter=self.max_iter, class_weight=self._code_weight,
                                   warm_start=warm_start)
 
     def _choose(self, X: np.ndarray, codes: np.ndarray, seed: int) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from joblib import parallel_config
+from joblib import Parallel, delayed
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import StratifiedKFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 from sklearn.utils.metaestimators import available_if
@@ -72,7 +72,7 @@ class SvmHead(ClassifierMixin, BaseEstimator):
     --------
     >>> from sklearn.datasets import load_digits
     >>> X, y = load_digits(return_X_y=True)
-    >>> float(SvmHead(random_state=0).fit(X[:500], y[:500]).score(X[500:], y[500:])) > 0.9
+    >>> float(SvmHead(random_state=0).fit(X[:1000], y[:1000]).score(X[1000:], y[1000:])) > 0.9
     True
     """
 
@@ -138,15 +138,23 @@ class SvmHead(ClassifierMixin, BaseEstimator):
         if folds < 2 or (not self.calibrate and self.C is not None):
             return 1.0 if self.C is None else float(self.C), 1.0
         splitter = StratifiedKFold(folds, shuffle=True, random_state=child_seed(seed, "folds"))
+        parts = list(splitter.split(X, codes))
         found = {}
         for C in GRID if self.C is None else (float(self.C),):
-            with parallel_config(backend="threading"):  # libsvm releases Python's lock
-                logits = _logits(cross_val_predict(self._machines(C), X, codes, cv=splitter, method="decision_function",
-                                                   n_jobs=-1))
+            margins = Parallel(n_jobs=-1, prefer="threads")(  # libsvm releases Python's lock
+                delayed(_held_out_margins)(self._machines(C), X, codes, train, test) for train, test in parts)
+            logits = np.empty((len(codes), len(self.classes_)))
+            for (_, test), values in zip(parts, margins, strict=True):
+                logits[test] = values
             temperature = fit_temperature(logits, codes)
             loss = -log_softmax(logits / temperature, axis=1)[np.arange(len(codes)), codes].mean()
             found[C, temperature] = float(loss)
         return min(found, key=found.__getitem__)
+
+
+def _held_out_margins(machines: OneVsRestClassifier, X: np.ndarray, codes: np.ndarray, train: np.ndarray,
+                      test: np.ndarray) -> np.ndarray:
+    return _logits(machines.fit(X[train], codes[train]).decision_function(X[test]))
 
 
 def _logits(margins: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
 from xfer2.model_handler.graph import compose, edit, query
 from xfer2.model_handler.graph.model import Graph
-from xfer2.model_handler.network import Network, Params
+from xfer2.model_handler.network import Network, Params, Preprocessing
 from xfer2.model_handler.symbols import Shape
 
 
@@ -42,14 +42,15 @@ def drop_bottom(network: Network, count: int, data_name: str) -> Network:
     graph = edit.drop_bottom(network.graph, count, data_name, network.params)
     last = next(name for name in reversed(network.graph.layer_names) if name not in graph.by_name)
     shape = symbols.layer_shapes(network)[last]
-    return with_graph(network, graph, input_shapes=_shapes_with(network, data_name, shape), preprocessing=None)
+    return with_graph(network, graph, input_shapes=_shapes_with(network, data_name, shape),
+                      preprocessing=_record_without(network, data_name))
 
 
 def add_top(network: Network, additions: Sequence[Network]) -> Network:
     """With other networks on its output, the first lowest."""
     values = _params_of(additions)
     graph = edit.add_top(network.graph, [addition.graph for addition in additions], {*network.params, *values})
-    return with_graph(network, graph, values)
+    return with_graph(network, graph, values, frozen=_frozen_in(network, *additions))
 
 
 def add_bottom(network: Network, additions: Sequence[Network], data_name: str) -> Network:
@@ -58,7 +59,8 @@ def add_bottom(network: Network, additions: Sequence[Network], data_name: str) -
     graph = edit.add_bottom(network.graph, [addition.graph for addition in additions], data_name,
                             {*network.params, *values})
     shapes = _shapes_with(network, data_name, additions[0].input_shapes.get(additions[0].inputs[0]))
-    return with_graph(network, graph, values, input_shapes=shapes, preprocessing=None)
+    return with_graph(network, graph, values, input_shapes=shapes, preprocessing=_record_without(network, data_name),
+                      frozen=_frozen_in(network, *additions))
 
 
 def extract(network: Network, outputs: Sequence[str], inputs: Sequence[str] | None = None) -> Network:
@@ -73,15 +75,16 @@ def extract(network: Network, outputs: Sequence[str], inputs: Sequence[str] | No
 
 
 def replace_layer(network: Network, layer: str, new: Network) -> Network:
-    """With `new` in the place of one layer, its own values or none; it is not frozen, whatever the layer was."""
+    """With `new` in the place of one layer, its own values or none; frozen where it was, whatever the layer was."""
     graph = edit.replace_layer(network.graph, layer, new.graph, network.params, new.params)
     rest = params.without(network, new.parameter_names)  # values of the old layer under the names of the new one
-    return with_graph(rest, graph, new.params, frozen=network.frozen - {layer})
+    return with_graph(rest, graph, new.params, frozen=(network.frozen - {layer}) | new.frozen)
 
 
 def insert_after(network: Network, layer: str, new: Network) -> Network:
     """With `new` behind one layer or input."""
-    return with_graph(network, edit.insert_after(network.graph, layer, new.graph, new.params), new.params)
+    return with_graph(network, edit.insert_after(network.graph, layer, new.graph, new.params), new.params,
+                      frozen=_frozen_in(network, new))
 
 
 def rename(network: Network, old: str, new: str) -> Network:
@@ -109,7 +112,8 @@ def replace_head(network: Network, num_classes: int, seed: int | None = None) ->
     head = edit.head_layer(network.graph)
     own = params.owned_by(network, [head])
     shapes, _ = symbols.infer_shapes(network)
-    bare = params.without(network.with_graph(edit.resize_head(network.graph, head, own, num_classes)), own)
+    graph = edit.resize_head(network.graph, head, own, num_classes)
+    bare = params.without(network.with_graph(graph, frozen=network.frozen - {head}), own)
     resized = {name: (num_classes, *shapes[name][1:]) for name in own if name in shapes}
     return params.initialize(bare, own, shapes=resized, seed=seed)
 
@@ -124,6 +128,16 @@ def compose_networks(first: Network, second: Network, prefix: str = "") -> Netwo
     chained = compose.chain(first.graph, graph, dict(zip(inputs, outputs, strict=True)))
     return with_graph(first, chained, {prefix + name: array for name, array in second.params.items()},
                       frozen=first.frozen | {prefix + name for name in second.frozen})
+
+
+def _frozen_in(*networks: Network) -> frozenset[str]:
+    return frozenset().union(*(network.frozen for network in networks))
+
+
+def _record_without(network: Network, data_name: str) -> Preprocessing | None:
+    """The preprocessing record, unless it is for the input that changes."""
+    record = network.preprocessing
+    return None if record is None or record.input_name == data_name else record
 
 
 def _params_of(additions: Sequence[Network]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from xfer2._mxnet import Block, Module, Symbol, mx
-from xfer2._validation import as_names, check_integer, parameter_error
+from xfer2._validation import as_names, check_integer, check_shape, parameter_error
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import ModelError
-from xfer2.features.engines.mxnet import MxnetEngine
+from xfer2.features.engines.mxnet import MxnetEngine, devices
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features
 from xfer2.model_handler import edits, params, picture, sources, summary, symbols, targets
@@ -56,7 +56,7 @@ class ModelHandler:
     def __init__(self, model: Any, context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1,
                  data_name: str = "data") -> None:
         self.network: Network = sources.read(model)
-        self.devices = [context_function(i) for i in range(check_integer("ModelHandler", "num_devices", num_devices))]
+        self.devices = devices("ModelHandler", context_function, num_devices)
         self._data_name = data_name
 
     def __repr__(self) -> str:
@@ -149,14 +149,14 @@ class ModelHandler:
         unknown = [name for name in input_shapes if name not in self.network.inputs]
         if unknown:
             raise parameter_error("infer_shapes", "the inputs", f"among {', '.join(self.network.inputs)}", unknown[0])
-        changed = replace(self.network, input_shapes={**self.network.input_shapes, **input_shapes})
+        changed = replace(self.network, input_shapes={**self.network.input_shapes, **_shapes("infer_shapes", input_shapes)})
         shapes = symbols.layer_shapes(changed)
         self.network = changed
         return shapes
 
     def summary(self, **input_shapes: Shape) -> summary.Summary:
         """The network as a table: layer, type, output shape, parameters, FLOPs, frozen."""
-        return summary.summarize(self.network, input_shapes)
+        return summary.summarize(self.network, _shapes("summary", input_shapes))
 
     def diff(self, other: Any) -> str:
         """What is different in `other` (anything `ModelHandler` reads), a line each; empty where nothing is."""
@@ -164,7 +164,7 @@ class ModelHandler:
 
     def visualize_net(self, **input_shapes: Shape) -> Any:
         """The graph as a picture: a ``graphviz.Digraph``, which notebooks show and ``.render(path)`` writes."""
-        return picture.draw(self.network, input_shapes)
+        return picture.draw(self.network, _shapes("visualize_net", input_shapes))
 
     def copy(self) -> ModelHandler:
         """A handler of the same network; edits of one do not touch the other."""
@@ -203,7 +203,7 @@ class ModelHandler:
 
     def truncate(self, layer: str) -> ModelHandler:
         """Keep all up to and including one layer, which becomes the only output."""
-        return self._become(edits.with_graph(self.network, edit.truncate(self.network.graph, layer)))
+        return self._become(edits.with_graph(self.network, edit.truncate(self.network.graph, layer, self.network.params)))
 
     def extract(self, outputs: str | Iterable[str], inputs: str | Iterable[str] | None = None) -> ModelHandler:
         """Keep the part between `inputs` and `outputs`.
@@ -324,7 +324,7 @@ class ModelHandler:
 
     def save(self, prefix: str, epoch: int = 0) -> list[str]:
         """Write a checkpoint that plain MXNet loads, and the preprocessing record beside it."""
-        return targets.save_checkpoint(self.network, prefix, epoch)
+        return targets.save_checkpoint(self.network, prefix, check_integer("save", "epoch", epoch, 0))
 
     def save_symbol(self, model_name: str) -> None:
         """Write ``MODEL_NAME-symbol.json`` only."""
@@ -332,7 +332,7 @@ class ModelHandler:
 
     def export_onnx(self, path: str, **input_shapes: Shape) -> None:
         """Write an ONNX file with a dynamic batch axis."""
-        targets.save_onnx(self.network, path, input_shapes)
+        targets.save_onnx(self.network, path, _shapes("export_onnx", input_shapes))
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -355,6 +355,10 @@ class ModelHandler:
         if unknown:
             raise parameter_error("get_module", name, "names of parameters, as get_layer_parameters gives them", unknown[0])
         return names
+
+
+def _shapes(owner: str, given: Mapping[str, Any]) -> dict[str, Shape]:
+    return {name: check_shape(owner, name, shape) for name, shape in given.items()}
 
 
 def _networks(layer_list: Any) -> list[Network]:

@@ -64,7 +64,8 @@ def read(model: Any) -> Network:
     if isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], (str, os.PathLike)):
         return _from_checkpoint(os.fspath(model[0]), model[1])
     if isinstance(model, tuple) and len(model) in (2, 3) and isinstance(model[0], mx.sym.Symbol):
-        return _assemble(model[0], {**model[1], **(model[2] if len(model) == 3 and model[2] else {})})
+        given = {name: array for part in model[1:] for name, array in (part or {}).items()}
+        return _assemble(model[0], _copied(given))
     raise parameter_error(
         "ModelHandler", "model", "a Module, a Gluon block, a checkpoint prefix, (symbol, arg_params, aux_params), "
         "'zoo:NAME', 'gluoncv:NAME', a Network or a ModelHandler", model)
@@ -117,6 +118,11 @@ def _assemble(symbol: Any, values: Mapping[str, Any], **record: Any) -> Network:
     return network
 
 
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays of one's own: a source that trains on must not change the network that was read from it."""
+    return {name: array.copyto(mx.cpu()) if isinstance(array, mx.nd.NDArray) else array for name, array in values.items()}
+
+
 def _from_module(module: Any) -> Network:
     mx.nd.waitall()  # BatchNorm's backward pass writes its statistics unseen by MXNet's scheduler
     if module.binded and module.params_initialized:
@@ -124,14 +130,14 @@ def _from_module(module: Any) -> Network:
     else:
         arguments, states = module._arg_params or {}, module._aux_params or {}
     shapes = {name: tuple(shape[1:]) for name, shape in module.data_shapes} if module.binded else {}
-    return _assemble(module.symbol, {**arguments, **states}, input_shapes=shapes)
+    return _assemble(module.symbol, _copied({**arguments, **states}), input_shapes=shapes)
 
 
 def _from_block(block: Any) -> Network:
     mx.nd.waitall()  # as in _from_module
     symbol = _trace(block)
     present = set(symbol.list_inputs())
-    values = {name: p.data(p.list_ctx()[0]).as_in_context(mx.cpu()) for name, p in block.collect_params().items()
+    values = {name: p.data(p.list_ctx()[0]).copyto(mx.cpu()) for name, p in block.collect_params().items()
               if name in present and p._data is not None}
     return _assemble(symbol, values)
 

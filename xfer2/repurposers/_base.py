@@ -113,9 +113,11 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy on X; labels from `y`, or from the data where they carry their own."""
         predicted, own = self._predict_labels(X)
-        truth = own if y is None else np.asarray(y)
+        truth = own if y is None else np.asarray(y).reshape(-1)
         if truth is None:
             raise DataError(f"{type(self).__name__}.score needs labels: pass y, or data that carry their own.")
+        if len(truth) != len(predicted):
+            raise DataError(f"{type(self).__name__}.score: there are {len(truth)} labels for {len(predicted)} predictions.")
         return float(np.average(predicted == truth, weights=sample_weight))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from xfer2._mxnet import mx
-from xfer2._validation import as_names, check_integer
+from xfer2._validation import as_names
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import DataError, PersistenceError
-from xfer2.features.engines.mxnet import MxnetEngine
+from xfer2.features.engines.mxnet import MxnetEngine, devices
 from xfer2.features.extractor import extract, pruned
 from xfer2.features.store import Features
 from xfer2.model_handler import archive, sources
@@ -147,10 +147,9 @@ class MetaModelRepurposer(Repurposer):
 
     def _extract(self, network: Network, names: tuple[str, ...], X: Any, y: Any) -> Features:
         owner = type(self).__name__
-        count = check_integer(owner, "num_devices", self.num_devices)
+        contexts = devices(owner, self.context_function, self.num_devices)
         batches = open_batches(X, network, y, self.batch_size, self.errors, owner)
-        devices = [self.context_function(number) for number in range(count)]
-        return extract(network, batches, names, self.pool, engine=lambda part: MxnetEngine(part, devices))
+        return extract(network, batches, names, self.pool, engine=lambda part: MxnetEngine(part, contexts))
 
     def _check_labels(self, labels: np.ndarray | None) -> np.ndarray:
         owner = type(self).__name__
@@ -163,6 +162,8 @@ class MetaModelRepurposer(Repurposer):
                             f"types {', '.join(kinds)}.")
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             raise DataError(f"{owner}: some labels are NaN or infinite.")
+        if labels.dtype.kind not in "biufU" or (labels.dtype.kind == "f" and (labels != np.round(labels)).any()):
+            raise DataError(f"{owner}: labels must be texts or whole numbers; got {labels.dtype}, {labels[0]!r} among them.")
         if len(np.unique(labels)) < 2:
             raise DataError(f"{owner} needs at least two classes; all {len(labels)} labels are {labels[0]!r}.")
         return labels

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from xfer2._mxnet import mx
+from xfer2._validation import check_integer, parameter_error
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
 from xfer2.model_handler.network import Network
+
+
+def devices(owner: str, context_function: Callable[[int], Any], count: int) -> list[Any]:
+    """The devices that Xfer's pair of parameters means: ``mx.cpu`` or ``mx.gpu``, and how many."""
+    if not callable(context_function):
+        raise parameter_error(owner, "context_function", "mx.cpu or mx.gpu itself", context_function)
+    return [context_function(number) for number in range(check_integer(owner, "num_devices", count))]
 
 
 class MxnetEngine:
@@ -42,8 +50,11 @@ class MxnetEngine:
         self._inputs = symbol.list_inputs()
         self._operator = mx.nd.CachedOp(symbol, [("static_alloc", True), ("static_shape", True)])
         self._contexts = list(contexts or [mx.cpu()])
-        self._params = [{name: array.as_in_context(context) for name, array in network.params.items()}
-                        for context in self._contexts]
+        try:
+            self._params = [{name: array.as_in_context(context) for name, array in network.params.items()}
+                            for context in self._contexts]
+        except mx.MXNetError as error:
+            raise ModelError(f"The devices {self._contexts} cannot be used: {symbols.first_line(error)}") from error
         self._buffers: dict[tuple[int, int, int], tuple[np.ndarray, Any]] = {}
         self._calls = 0
         self._label_shapes: dict[tuple[Any, ...], dict[str, tuple[int, ...]]] = {}

@@ -65,9 +65,12 @@ def extract(graph: Graph, outputs: Iterable[str], inputs: Iterable[str] | None =
     return cut
 
 
-def truncate(graph: Graph, layer: str) -> Graph:
+def truncate(graph: Graph, layer: str, known: Known = ()) -> Graph:
     """All up to and including `layer`, which becomes the only output."""
-    return prune(graph, [query.resolve_output(graph, layer)])
+    cut = extract(graph, [layer], known=known)
+    if not cut.layer_names:
+        raise LayerNotFoundError(f"{layer!r} is an input of the network; nothing would be left below it.")
+    return cut
 
 
 def remove(graph: Graph, layer: str, known: Known = (), keep: str | None = None) -> Graph:
@@ -93,7 +96,8 @@ def remove(graph: Graph, layer: str, known: Known = (), keep: str | None = None)
     if len(graph.layer_names) == 1:
         raise ModelError(f"{layer!r} is the only layer left and cannot be removed.")
     gone = _owned(graph, layer, kept={source.node})
-    return _rewire(graph, {(layer, 0): source}, gone=gone)
+    removed = _rewire(graph, {(layer, 0): source}, gone=gone)
+    return removed if keep is None else prune(removed, removed.outputs)  # the branches that nothing reads any more go too
 
 
 def replace_layer(graph: Graph, layer: str, new: Graph, known: Known = (), new_known: Known = ()) -> Graph:
