@@ -1,8 +1,22 @@
-"""What heads do to features before they learn: standardise, and turn wide features into as many as there are rows."""
+"""What heads do before they learn: number the labels, standardise, turn wide features into as many as there are rows."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+
+from xfer2.exceptions import DataError
+
+
+def classes_and_codes(owner: str, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The classes (k,), sorted, and each label's position among them (n,); an error unless there are two classes."""
+    check_classification_targets(y)
+    classes, codes = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise DataError(f"{owner} needs at least two classes; the labels hold one class: {classes[0]!r}.")
+    return classes, codes
 
 
 def standardisation(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

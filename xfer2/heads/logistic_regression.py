@@ -10,14 +10,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from xfer2._random import child_seed, root_seed
 from xfer2._validation import check_choice, check_integer, check_positive, parameter_error
-from xfer2.exceptions import DataError
-from xfer2.heads._features import rotate, standardisation
+from xfer2.heads._features import classes_and_codes, rotate, standardisation
 
 _CHOICE_TOLERANCE = 1e-3  # enough to rank values of C; the final fit uses `tol`
 GRID = tuple(float(c) for c in np.logspace(-4, 1, 11))
@@ -91,10 +89,7 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
         check_positive(owner, "tol", self.tol)
         check_integer(owner, "max_iter", self.max_iter)
         X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise DataError(f"{owner} needs at least two classes; the labels hold one class: {self.classes_[0]!r}.")
+        self.classes_, codes = classes_and_codes(owner, y)
         self._code_weight = self._weight_by_code(owner)
         seed = root_seed(owner, self.random_state)
         self.mean_, self.scale_ = standardisation(X)

@@ -12,13 +12,11 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from xfer2._random import child_seed, root_seed
 from xfer2._validation import check_choice, check_integer, check_positive
-from xfer2.exceptions import DataError
-from xfer2.heads._features import rotate, standardisation
+from xfer2.heads._features import classes_and_codes, rotate, standardisation
 from xfer2.uncertainty.calibration import fit_temperature
 
 GRID = (1.0, 3.0, 10.0)
@@ -99,10 +97,7 @@ class SvmHead(ClassifierMixin, BaseEstimator):
         check_choice(owner, "kernel", self.kernel, ("linear", "poly", "rbf", "sigmoid"))
         check_integer(owner, "folds", self.folds, 2)
         X, y = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise DataError(f"{owner} needs at least two classes; the labels hold one class: {self.classes_[0]!r}.")
+        self.classes_, codes = classes_and_codes(owner, y)
         seed = root_seed(owner, self.random_state)
         self.mean_, self.scale_ = standardisation(X)
         standard = (X - self.mean_) / self.scale_
