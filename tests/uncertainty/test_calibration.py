@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.metrics import log_loss
 
 from xfer2.exceptions import DataError, ParameterError
 from xfer2.uncertainty.calibration import (
@@ -11,9 +13,12 @@ from xfer2.uncertainty.calibration import (
     bootstrap_interval,
     brier_score,
     expected_calibration_error,
+    fit_spread,
     fit_temperature,
     negative_log_likelihood,
     reliability_curve,
+    row_losses,
+    useful_temperature,
 )
 
 CLASSES = ["bee", "hornet", "wasp"]
@@ -149,3 +154,121 @@ def test_temperature_undoes_a_known_sharpening():
     codes = np.array([random.choice(4, p=row) for row in chances])
     assert fit_temperature(3.0 * logits, codes) == pytest.approx(3.0, rel=0.05)
     assert fit_temperature(0.5 * logits, codes) == pytest.approx(0.5, rel=0.05)
+
+
+def draw(random, logits):
+    """One class a row, with the probabilities of its logits."""
+    return np.array([random.choice(len(row), p=row) for row in softmax(logits, axis=1)])
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_row_losses_are_those_of_scikit_learn(classes):
+    random = np.random.default_rng(0)
+    logits, codes = random.normal(0, 3, (40, classes)), random.integers(0, classes, 40)
+    losses = row_losses(logits, codes)
+    assert losses.shape == (40,)
+    assert losses.mean() == pytest.approx(log_loss(codes, softmax(logits, axis=1), labels=range(classes)))
+    single = [log_loss([code], softmax(row)[None], labels=range(classes)) for row, code in zip(logits, codes, strict=True)]
+    np.testing.assert_allclose(losses, single)
+
+
+def test_row_losses_of_samples_are_those_of_their_mean_probability():
+    random = np.random.default_rng(0)
+    samples, codes = random.normal(0, 3, (7, 40, 4)), random.integers(0, 4, 40)
+    averaged = softmax(samples, axis=2).mean(axis=0)
+    np.testing.assert_allclose(row_losses(samples, codes), -np.log(averaged[np.arange(40), codes]))
+    np.testing.assert_allclose(row_losses(samples[:1], codes), row_losses(samples[0], codes))
+
+
+def test_row_losses_of_far_logits_are_finite():
+    np.testing.assert_allclose(row_losses(np.array([[1e5, 0.0], [0.0, 1e5]]), np.array([1, 1])), [1e5, 0])
+    samples = np.array([[[1e5, 0.0]], [[0.0, 0.0]]])
+    np.testing.assert_allclose(row_losses(samples, np.array([1])), -math.log(0.25))
+
+
+def test_temperature_of_samples_is_that_of_a_search_of_their_mean_probability():
+    random = np.random.default_rng(4)
+    mean = random.normal(0, 2, (500, 3))
+    codes, samples = draw(random, mean), 4 * (mean + random.normal(0, 1.5, (20, 500, 3)))
+
+    def loss(temperature):
+        prior = np.log(temperature) ** 2 / (2 * len(codes))
+        return log_loss(codes, softmax(samples / temperature, axis=2).mean(axis=0), labels=range(3)) + prior
+
+    grid = np.geomspace(0.5, 20, 400)
+    best = grid[np.argmin([loss(temperature) for temperature in grid])]
+    assert fit_temperature(samples, codes) == pytest.approx(best, rel=0.02)
+    assert fit_temperature(np.repeat(mean[None], 3, axis=0), codes) == pytest.approx(fit_temperature(mean, codes), rel=1e-6)
+
+
+def test_a_handful_of_rows_does_not_drive_the_temperature_to_its_limits():
+    found = [fit_temperature(np.array([[0.0, 1.0]] * rows), np.full(rows, 1)) for rows in (4, 100, 10_000)]
+    assert 0.3 < found[0] < 1
+    assert found[0] > found[1] > found[2] >= 0.01  # always right: the surer, the more rows say so
+    assert 1 < fit_temperature(np.array([[0.0, 1.0]] * 4), np.zeros(4, int)) < 3
+    assert 5 < fit_temperature(np.array([[0.0, 1.0]] * 10_000), np.zeros(10_000, int)) <= 100
+
+
+@pytest.mark.parametrize("rows", [60, 1000])
+def test_a_temperature_is_useful_only_where_it_gains_more_than_its_standard_error(rows):
+    used = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        logits = random.normal(0, 2, (rows, 3))
+        codes = draw(random, logits)
+        temperature = fit_temperature(1.3 * logits, codes)
+        before, after = row_losses(1.3 * logits, codes), row_losses(1.3 * logits / temperature, codes)
+        gains = [one - two for one, two in zip(before, after, strict=True)]
+        error = math.sqrt(sum((gain - sum(gains) / rows)**2 for gain in gains) / rows) / math.sqrt(rows)
+        expected = temperature if sum(gains) / rows > error else 1.0
+        assert useful_temperature(1.3 * logits, codes) == expected
+        used.append(expected != 1)
+    assert sum(used) < 18 if rows == 60 else sum(used) == 20
+
+
+def test_a_temperature_is_useful_where_the_logits_are_far_too_sure_and_not_where_they_are_right():
+    random = np.random.default_rng(5)
+    logits = random.normal(0, 2, (2000, 3))
+    codes = draw(random, logits)
+    assert useful_temperature(4 * logits, codes) == pytest.approx(4, rel=0.1)
+    assert useful_temperature(logits, codes) == 1
+    assert useful_temperature(np.zeros((30, 3)), np.arange(30) % 3) == 1  # no temperature changes these
+
+
+def posterior(seed, rows, true_spread, count=32):
+    """Logits' means, samples about them whose width differs by row, and classes of logits `true_spread` as far away."""
+    random = np.random.default_rng(seed)
+    mean, width = random.normal(0, 2, (rows, 3)), np.where(np.arange(rows) % 2, 15.0, 0.0)[:, None]
+    codes = draw(random, mean + true_spread * width * random.normal(size=(rows, 3)))
+    return mean, mean + width * random.normal(size=(count, rows, 3)), codes
+
+
+@pytest.mark.parametrize("true_spread", [0.1, 0.25, 1.0])
+def test_spread_of_a_posterior_that_is_too_wide_is_found(true_spread):
+    spread, temperature = fit_spread(*posterior(0, 2000, true_spread))
+    assert true_spread <= spread <= 1.5 * true_spread
+    assert temperature == pytest.approx(1, rel=0.25)
+
+
+@pytest.mark.parametrize(("seed", "rows"), [(0, 20), (1, 20), (2, 60), (3, 60), (4, 300), (5, 300)])
+def test_spread_is_the_widest_within_one_standard_error_of_the_best(seed, rows):
+    mean, samples, codes = posterior(seed, rows, 0.2, 16)
+    found = []
+    for spread in (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05):
+        scaled = (1 - spread) * mean + spread * samples
+        temperature = fit_temperature(scaled, codes)
+        chances = softmax(scaled / temperature, axis=2).mean(axis=0)
+        found.append((spread, temperature, -np.log(chances[np.arange(rows), codes])))
+    best = min(found, key=lambda one: one[2].mean())[2]
+    allowed = [(spread, temperature) for spread, temperature, losses in found
+               if (losses - best).mean() <= np.std(losses - best) / math.sqrt(rows) + 1e-12]
+    assert fit_spread(mean, samples, codes) == pytest.approx(max(allowed), rel=1e-6)
+
+
+def test_spread_of_samples_that_lie_on_their_mean_is_one():
+    random = np.random.default_rng(0)
+    mean = random.normal(0, 2, (100, 3))
+    codes = draw(random, mean)
+    spread, temperature = fit_spread(mean, np.repeat(mean[None], 4, axis=0), codes)
+    assert spread == 1
+    assert temperature == pytest.approx(fit_temperature(mean, codes), rel=1e-6)

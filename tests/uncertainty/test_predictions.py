@@ -65,6 +65,49 @@ def test_probabilities_of_another_shape_are_refused(shape):
         Prediction(np.zeros(shape), CLASSES, range(5))
 
 
+def test_frame_has_the_deviation_of_the_predicted_class_and_every_distance():
+    deviation = np.random.default_rng(1).random((50, 3))
+    distances = {"mahalanobis": np.arange(50.0), "nearest_neighbour": np.linspace(0, 2, 50)}
+    prediction = random_prediction(deviation=deviation, logits=np.zeros((50, 3)), distances=distances)
+    frame = prediction.to_frame()
+    assert list(frame.columns[4:]) == ["deviation", "mahalanobis", "nearest_neighbour", "probability_bee",
+                                       "probability_hornet", "probability_wasp"]
+    for row, label in enumerate(prediction.labels):
+        assert frame["deviation"][row] == deviation[row, CLASSES.tolist().index(label)]
+    np.testing.assert_array_equal(frame["nearest_neighbour"], distances["nearest_neighbour"])
+
+
+def test_no_examples_with_every_part_have_an_empty_frame():
+    nothing = np.empty((0, 3))
+    frame = Prediction(nothing, CLASSES, [], deviation=nothing, logits=nothing, distances={"far": np.empty(0)}).to_frame()
+    assert len(frame) == 0
+    assert {"deviation", "far"} < set(frame.columns)
+
+
+@pytest.mark.parametrize(("part", "shape", "expected"), [
+    ("aleatoric", (4,), r"\(5,\)"), ("epistemic", (5, 3), r"\(5,\)"), ("deviation", (5,), r"\(5, 3\)"),
+    ("logits", (5, 2), r"\(5, 3\)")])
+def test_parts_of_another_shape_are_refused(part, shape, expected):
+    with pytest.raises(ParameterError, match=f"Prediction: {part} must be an array of shape {expected}"):
+        random_prediction(5, **{part: np.zeros(shape)})
+
+
+def test_distances_are_arrays_with_a_row_an_example_under_names_of_their_own():
+    with pytest.raises(ParameterError, match=r"distances\['far'\] must be an array of shape \(5,\); got \(4,\)"):
+        random_prediction(5, distances={"far": np.zeros(4)})
+    for bad in (None, np.zeros(5), [("far", np.zeros(5))]):
+        with pytest.raises(ParameterError, match="distances must be a mapping of names to arrays"):
+            random_prediction(5, distances=bad)
+    for name in ("entropy", "energy", "probability_bee", 3):
+        with pytest.raises(ParameterError, match="distances must be named by strings that no other column has; got"):
+            random_prediction(5, distances={name: np.zeros(5)})
+
+
+def test_predictions_do_not_share_their_distances():
+    assert random_prediction().distances == {}
+    assert random_prediction().distances is not random_prediction().distances
+
+
 def test_a_prediction_cannot_be_changed():
     with pytest.raises(AttributeError):
         random_prediction().classes = CLASSES[:2]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from xfer2._validation import parameter_error
+
+_TAKEN = ("id", "label", "confidence", "entropy", "aleatoric", "epistemic", "deviation", "maximum_probability", "energy",
+          "mutual_information")
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,20 @@ class Prediction:
     aleatoric, epistemic : numpy.ndarray (n,) or None
         For methods with a posterior, the two parts of the entropy, in nats: expected entropy, and mutual information
         between label and weights. None for the others.
+    deviation : numpy.ndarray (n, k) or None
+        Standard deviation of each class's probability under the posterior; None without a posterior.
+    logits : numpy.ndarray (n, k) or None
+        Logits, their mean under the posterior where there is one; None where the head has none.
+    distances : mapping of str to numpy.ndarray (n,)
+        How far the features are from those seen at training, by name: ``"mahalanobis"``, ``"nearest_neighbour"``.
+        Larger is further. Empty where nothing measured them.
     skipped : sequence of str
         Images that could not be read, each with its reason.
+
+    Raises
+    ------
+    ParameterError
+        A part has another shape than `ids` and `classes` ask for, or a distance has the name of another column.
 
     Examples
     --------
@@ -40,12 +55,26 @@ class Prediction:
     ids: Sequence[Any]
     aleatoric: np.ndarray | None = None
     epistemic: np.ndarray | None = None
+    deviation: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    distances: Mapping[str, np.ndarray] = field(default_factory=dict)
     skipped: Sequence[str] = field(default=())
 
     def __post_init__(self) -> None:
-        shape = (len(self.ids), len(self.classes))
-        if np.shape(self.probabilities) != shape:
-            raise parameter_error("Prediction", "probabilities", f"an array of shape {shape}", np.shape(self.probabilities))
+        rows, table = (len(self.ids),), (len(self.ids), len(self.classes))
+        if not isinstance(self.distances, Mapping):
+            raise parameter_error("Prediction", "distances", "a mapping of names to arrays", self.distances)
+        for name in self.distances:
+            if not isinstance(name, str) or name in _TAKEN or name.startswith("probability_"):
+                raise parameter_error("Prediction", "distances", "named by strings that no other column has", name,
+                                      'Use a name such as "mahalanobis".')
+        parts: list[tuple[str, Any, tuple[int, ...]]] = [("probabilities", self.probabilities, table)]
+        parts += [(f"distances[{name!r}]", values, rows) for name, values in self.distances.items()]
+        optional = [("aleatoric", self.aleatoric, rows), ("epistemic", self.epistemic, rows),
+                    ("deviation", self.deviation, table), ("logits", self.logits, table)]
+        for name, values, shape in parts + [part for part in optional if part[1] is not None]:
+            if np.shape(values) != shape:
+                raise parameter_error("Prediction", name, f"an array of shape {shape}", np.shape(values))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,11 +92,15 @@ class Prediction:
     @property
     def entropy(self) -> np.ndarray:
         """Entropy of the class probabilities (n,), in nats: 0 where certain, ln k where all classes are alike."""
-        safe = np.clip(self.probabilities, np.finfo(float).tiny, 1.0)
-        return np.abs(-(self.probabilities * np.log(safe)).sum(axis=1))
+        chances = np.asarray(self.probabilities, np.float64)
+        return np.abs(-(chances * np.log(np.clip(chances, np.finfo(float).tiny, 1.0))).sum(axis=1))
 
     def to_frame(self) -> Any:
-        """A pandas DataFrame: id, label, confidence, entropy, the two parts where there are, one column per class."""
+        """A pandas DataFrame with one row an example.
+
+        Its columns are id, label, confidence and entropy; aleatoric, epistemic and deviation where there are, the last that
+        of the predicted class; one for every distance; and one for every class, ``probability_NAME``.
+        """
         import pandas
 
         columns: dict[str, Any] = {"id": list(self.ids), "label": self.labels, "confidence": self.confidence,
@@ -76,5 +109,8 @@ class Prediction:
             columns["aleatoric"] = self.aleatoric
         if self.epistemic is not None:
             columns["epistemic"] = self.epistemic
+        if self.deviation is not None:
+            columns["deviation"] = self.deviation[np.arange(len(self)), self.probabilities.argmax(axis=1)]
+        columns.update(self.distances)
         columns.update({f"probability_{name}": self.probabilities[:, k] for k, name in enumerate(self.classes)})
         return pandas.DataFrame(columns)
