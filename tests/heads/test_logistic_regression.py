@@ -2,17 +2,20 @@
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.datasets import load_digits, make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
 from xfer2._random import child_seed
 from xfer2.exceptions import DataError, ParameterError
+from xfer2.heads._features import two_columns
 from xfer2.heads.logistic_regression import GRID, LogisticRegressionHead
+from xfer2.uncertainty.calibration import fit_temperature, useful_temperature
 
 
 @parametrize_with_checks([LogisticRegressionHead()])
@@ -38,21 +41,22 @@ def standardised_reference(X, y, C, **options):
 @pytest.mark.parametrize(("rows", "columns"), [(40, 300), (30, 31), (300, 12)], ids=["wide", "just wide", "tall"])
 def test_same_model_as_scikit_learn_on_standardised_features(rows, columns, classes, C):
     X, y = sample(rows + 50, columns, classes)
-    head = LogisticRegressionHead(C, tol=1e-8, max_iter=10_000).fit(X[:rows], y[:rows])
+    head = LogisticRegressionHead(C, tol=1e-8, max_iter=10_000, calibrate=False).fit(X[:rows], y[:rows])
     reference = standardised_reference(X[:rows], y[:rows], C)
     np.testing.assert_allclose(head.predict_proba(X[rows:]), reference(X[rows:]), atol=1e-3)
     assert head.C_ == C
     assert head.cv_log_loss_ == {}
+    assert head.temperature_ == 1
     assert head.coef_.shape == (1 if classes == 2 else classes, columns)
 
 
 def test_class_weights_are_used():
     X, y = sample(120, 6, 2)
     rows = np.r_[np.flatnonzero(y == 0), np.flatnonzero(y == 1)[:8]]
-    head = LogisticRegressionHead(1.0, tol=1e-8, class_weight="balanced").fit(X[rows], y[rows])
+    head = LogisticRegressionHead(1.0, tol=1e-8, class_weight="balanced", calibrate=False).fit(X[rows], y[rows])
     reference = standardised_reference(X[rows], y[rows], 1.0, class_weight="balanced")
     np.testing.assert_allclose(head.predict_proba(X), reference(X), atol=1e-3)
-    plain = LogisticRegressionHead(1.0, tol=1e-8).fit(X[rows], y[rows])
+    plain = LogisticRegressionHead(1.0, tol=1e-8, calibrate=False).fit(X[rows], y[rows])
     assert head.predict_proba(X)[:, 1].mean() > plain.predict_proba(X)[:, 1].mean() + 0.05
 
 
@@ -79,6 +83,87 @@ def test_chosen_C_is_that_of_an_exhaustive_search(rows, columns, classes, seed):
     assert best == head.C_
     for C, found in head.cv_log_loss_.items():
         assert found == pytest.approx(losses[C], abs=0.02)  # it ranks with a loose tolerance
+
+
+def slow_held_out_logits(X, y, C, seed, folds=5):
+    """Logits of each row by a model of the other folds, on standardised features, without rotation."""
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=child_seed(seed, "folds"))
+    logits = cross_val_predict(LogisticRegression(C=C, tol=1e-7, max_iter=5000), StandardScaler().fit_transform(X), y,
+                               cv=splitter, method="decision_function")
+    return two_columns(logits)
+
+
+@pytest.mark.parametrize(("rows", "columns", "classes"), [(60, 20, 2), (100, 10, 3), (40, 80, 2), (90, 120, 3)])
+@pytest.mark.parametrize("C", [None, 0.001, 0.3])
+def test_temperature_is_that_of_logits_held_out(rows, columns, classes, C):
+    X, y = sample(rows + 50, columns, classes)
+    head = LogisticRegressionHead(C, random_state=3).fit(X[:rows], y[:rows])
+    assert C in (None, head.C_)
+    held_out = slow_held_out_logits(X[:rows], y[:rows], head.C_, 3)
+    assert head.temperature_ == pytest.approx(useful_temperature(held_out, y[:rows]), rel=0.06)  # folds stop at 1e-3
+    plain = LogisticRegressionHead(head.C_, calibrate=False).fit(X[:rows], y[:rows])
+    assert plain.temperature_ == 1
+    logits = two_columns(plain.decision_function(X[rows:]))
+    prediction = head.predict_uncertainty(X[rows:])
+    np.testing.assert_allclose(prediction.logits, logits / head.temperature_, atol=1e-9)
+    np.testing.assert_allclose(prediction.probabilities, softmax(logits / head.temperature_, axis=1), atol=1e-9)
+    np.testing.assert_array_equal(head.predict_proba(X[rows:]), prediction.probabilities)
+    np.testing.assert_array_equal(head.predict(X[rows:]), plain.predict(X[rows:]))
+    np.testing.assert_array_equal(prediction.labels, head.predict(X[rows:]))
+    assert prediction.classes is head.classes_
+
+
+def test_a_model_that_is_too_sure_gets_a_temperature_that_helps_on_new_rows():
+    X, y = sample(600, 60, 3)
+    sure = LogisticRegressionHead(100.0, calibrate=False).fit(X[:150], y[:150])
+    calibrated = LogisticRegressionHead(100.0, random_state=0).fit(X[:150], y[:150])
+    assert calibrated.temperature_ > 2
+    assert calibrated.cv_log_loss_ == {}
+    assert log_loss(y[150:], calibrated.predict_proba(X[150:])) < 0.7 * log_loss(y[150:], sure.predict_proba(X[150:]))
+
+
+def test_a_temperature_that_gains_nothing_stays_one():
+    random = np.random.default_rng(0)
+    codes = np.arange(1000) % 2
+    X = random.normal(size=(1000, 2)) + codes[:, None] * [1, 0]
+    head = LogisticRegressionHead(1.0, random_state=0).fit(X, codes)  # the true model, many rows
+    assert head.temperature_ == 1
+    assert fit_temperature(slow_held_out_logits(X, codes, 1.0, 0), codes) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("columns", [10, 200], ids=["tall", "wide"])
+def test_work_is_what_the_fit_was_done_with(columns, classes):
+    X, y = sample(60, columns, classes)
+    head = LogisticRegressionHead(random_state=0)
+    work = head.fit_folds(X, np.array(["c", "a", "b"])[y])
+    assert head.temperature_ == 1
+    np.testing.assert_array_equal(head.classes_[work.codes], np.array(["c", "a", "b"])[y])
+    standard = StandardScaler().fit_transform(X)
+    back = work.X if work.rotation is None else work.X @ work.rotation
+    assert (work.rotation is None) == (columns == 10)
+    np.testing.assert_allclose(back, standard, atol=1e-9)
+    logits = two_columns(work.X @ work.coef.T + head.intercept_)
+    np.testing.assert_allclose(logits, two_columns(head.decision_function(X)), atol=1e-9)
+    assert len(work.folds) == 5
+    np.testing.assert_array_equal(np.sort(np.concatenate([fold.held_out for fold in work.folds])), np.arange(60))
+    for fold in work.folds:
+        np.testing.assert_array_equal(np.setdiff1d(np.arange(60), fold.held_out), fold.train)
+        chances = softmax(two_columns(fold.logits(work.X[fold.held_out])), axis=1)
+        assert fold.log_loss(work.X, work.codes) == pytest.approx(
+            log_loss(work.codes[fold.held_out], chances, labels=range(classes)))
+    assert np.mean([fold.log_loss(work.X, work.codes) for fold in work.folds]) == pytest.approx(head.cv_log_loss_[head.C_])
+
+
+def test_without_calibration_a_given_C_is_not_cross_validated():
+    X, y = sample(60, 10, 2)
+    assert LogisticRegressionHead(1.0, calibrate=False).fit_folds(X, y).folds == []
+    assert len(LogisticRegressionHead(1.0).fit_folds(X, y).folds) == 5
+    assert len(LogisticRegressionHead(calibrate=False).fit_folds(X, y).folds) == 5
+    chosen = [LogisticRegressionHead(calibrate=calibrate, random_state=0).fit(X, y) for calibrate in (False, True)]
+    assert chosen[0].C_ == chosen[1].C_
+    np.testing.assert_array_equal(chosen[0].coef_, chosen[1].coef_)
+    assert chosen[0].temperature_ == 1
 
 
 def test_digits_are_learned():
@@ -140,6 +225,8 @@ def test_a_class_with_one_row_leaves_C_at_its_default():
     head = LogisticRegressionHead().fit(X, y)
     assert head.C_ == 0.01
     assert head.cv_log_loss_ == {}
+    assert head.temperature_ == 1
+    assert LogisticRegressionHead(2.0).fit(X, y).C_ == 2
     assert head.classes_.tolist() == [0, 1]
 
 
@@ -208,9 +295,9 @@ def test_another_random_state_folds_otherwise():
 def test_class_weights_go_to_the_classes_they_name():
     random = np.random.default_rng(0)
     features, labels = random.normal(size=(60, 3)), np.array(["b", "a"] * 30)
-    heavy_a = LogisticRegressionHead(0.1, class_weight={"a": 50, "b": 1}).fit(features, labels)
+    heavy_a = LogisticRegressionHead(0.1, class_weight={"a": 50, "b": 1}, calibrate=False).fit(features, labels)
     assert heavy_a.predict_proba(features)[:, 0].min() > 0.8
-    numbers = LogisticRegressionHead(0.1, class_weight={1: 50}).fit(features, np.where(labels == "a", 1, 2))
+    numbers = LogisticRegressionHead(0.1, class_weight={1: 50}, calibrate=False).fit(features, np.where(labels == "a", 1, 2))
     np.testing.assert_allclose(numbers.predict_proba(features), heavy_a.predict_proba(features), atol=1e-6)
     with pytest.raises(ParameterError, match=r"class_weight must be a dict of the classes \['a', 'b'\]; got 'c'"):
         LogisticRegressionHead(class_weight={"c": 2}).fit(features, labels)

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
+from xfer2._validation import parameter_error
 from xfer2.exceptions import DataError
+
+
+@contextmanager
+def few_rows_a_class() -> Iterator[None]:
+    """Without scikit-learn's warning that labels of few rows each may be a regression's: few is what repurposing has."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
+        yield
 
 
 def classes_and_codes(owner: str, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """The classes (k,), sorted, and each label's position among them (n,); an error unless there are two classes."""
-    check_classification_targets(y)
+    with few_rows_a_class():
+        check_classification_targets(y)
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise DataError(f"{owner} needs at least two classes; the labels hold one class: {classes[0]!r}.")
@@ -22,7 +35,7 @@ def classes_and_codes(owner: str, y: Any) -> tuple[np.ndarray, np.ndarray]:
 def standardisation(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each column (d,); a column that does not vary, but for rounding, has deviation 1."""
     mean, deviation = X.mean(axis=0), X.std(axis=0)
-    varies = deviation > 10 * np.finfo(float).eps * np.abs(mean)
+    varies = deviation > max(10, len(X)) * np.finfo(float).eps * np.abs(mean)  # a sum's rounding grows with its rows
     return mean, np.where(varies & (deviation > 0), deviation, 1.0)
 
 
@@ -36,3 +49,64 @@ def rotate(X: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     left, singular, basis = np.linalg.svd(X, full_matrices=False)
     kept = singular > singular[0] * max(X.shape) * np.finfo(float).eps if singular[0] > 0 else np.arange(len(singular)) < 1
     return left[:, kept] * singular[kept], basis[kept]
+
+
+def unit_rows(X: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1; a row of zeros stays one."""
+    lengths = np.linalg.norm(X, axis=1, keepdims=True)
+    return X / np.where(lengths > 0, lengths, 1.0)
+
+
+def layer_columns(owner: str, columns: Mapping[str, Any] | None, width: int) -> dict[str, np.ndarray]:
+    """The columns of each layer, checked: every one of `width` in one layer; None is one layer, ``"features"``."""
+    if columns is None:
+        return {"features": np.arange(width)}
+    found = {str(layer): np.ravel(positions) for layer, positions in columns.items()} if isinstance(columns, Mapping) else {}
+    together = np.concatenate([np.empty(0, int), *found.values()])
+    if not np.array_equal(np.sort(together), np.arange(width)) or any(len(positions) == 0 for positions in found.values()):
+        raise parameter_error(owner, "columns", f"a dict of layers, each of the {width} columns in one of them", columns)
+    return {layer: positions.astype(int) for layer, positions in found.items()}
+
+
+def stratified_rows(codes: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """About `count` rows, sorted, of every class alike as far as it has them, at least one; all where they are few."""
+    if len(codes) <= count:
+        return np.arange(len(codes))
+    shuffled = np.random.default_rng(seed).permutation(len(codes))
+    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    first = np.searchsorted(codes[order], codes[order])
+    turn = np.arange(len(codes)) - first  # how many rows of its class come before a row
+    return np.sort(order[np.argsort(turn, kind="stable")][:max(count, codes.max() + 1)])
+
+
+def held_out_parts(codes: np.ndarray, seed: int, folds: int = 5, rows: int = 1000) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to learn from and rows to hold out: as many of the stratified folds as hold out so many rows together.
+
+    Every class is in every part to learn from; a class with a single row is never held out.
+    """
+    order = np.random.default_rng(seed).permutation(len(codes))
+    order = order[np.argsort(codes[order], kind="stable")]
+    counts = np.bincount(codes)
+    fold = np.empty(len(codes), int)
+    fold[order] = np.where(counts[codes[order]] > 1, np.arange(len(codes)) % folds, -1)
+    parts = []
+    for number in range(min(folds, max(1, round(rows * folds / len(codes))))):
+        held_out = np.random.default_rng([seed, number]).permutation(np.flatnonzero(fold == number))[:rows]
+        if len(held_out):
+            parts.append((np.setdiff1d(np.arange(len(codes)), held_out), np.sort(held_out)))
+    return parts
+
+
+def principal_axes(X: np.ndarray) -> np.ndarray:
+    """An orthonormal basis (r, d) of what the rows span, in the order of their second moments, the largest first."""
+    tall = X.shape[0] >= X.shape[1]
+    values, vectors = np.linalg.eigh(X.T @ X if tall else X @ X.T)
+    kept = values > max(values[-1], 0) * max(X.shape) * np.finfo(float).eps if values[-1] > 0 else np.arange(len(values)) < 1
+    axes = vectors[:, kept].T[::-1]
+    return axes if tall else np.linalg.qr((axes @ X).T)[0].T  # nearly orthogonal already, but for the smallest
+
+
+def two_columns(logits: np.ndarray) -> np.ndarray:
+    """Logits with one column a class: one logit alone, (n,) or (n, 1), is the second class's, and the first's is 0."""
+    single = logits if logits.ndim == 1 else logits[:, 0] if logits.shape[1] == 1 else None
+    return logits if single is None else np.stack([np.zeros_like(single), single], axis=1)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from xfer2._random import child_seed, root_seed
 from xfer2._validation import check_choice, check_integer, check_positive, parameter_error
-from xfer2.heads._features import classes_and_codes, rotate, standardisation
+from xfer2.heads._features import classes_and_codes, few_rows_a_class, rotate, standardisation, two_columns
+from xfer2.uncertainty.calibration import row_losses, useful_temperature
+from xfer2.uncertainty.predictions import Prediction
 
 _CHOICE_TOLERANCE = 1e-3  # enough to rank values of C; the final fit uses `tol`
 GRID = tuple(float(c) for c in np.logspace(-4, 1, 11))
@@ -37,6 +40,9 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
         Stopping tolerance of the optimiser (L-BFGS).
     max_iter : int
     class_weight : dict, "balanced" or None
+    calibrate : bool
+        Learn a temperature from the held-out logits of the same folds, and use it where what it gains there is more than the
+        gain's standard error; else it stays 1.
     n_jobs : int, optional
         Folds fitted at once; None is 1, -1 one per processor.
     random_state : int, RandomState or None
@@ -50,6 +56,8 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
     coef_ : numpy.ndarray (k, d)
         For standardised features; k is 1 where there are two classes.
     intercept_ : numpy.ndarray (k,)
+    temperature_ : float
+        Logits are divided by it.
     mean_, scale_ : numpy.ndarray (d,)
         Of the features; a feature that does not vary has scale 1.
     cv_log_loss_ : dict of float to float
@@ -65,12 +73,14 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(self, C: float | None = None, *, folds: int = 5, tol: float = 1e-4, max_iter: int = 1000,
-                 class_weight: Any = None, n_jobs: int | None = None, random_state: Any = None) -> None:
+                 class_weight: Any = None, calibrate: bool = True, n_jobs: int | None = None,
+                 random_state: Any = None) -> None:
         self.C = C
         self.folds = folds
         self.tol = tol
         self.max_iter = max_iter
         self.class_weight = class_weight
+        self.calibrate = calibrate
         self.n_jobs = n_jobs
         self.random_state = random_state
 
@@ -82,6 +92,15 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
         ValueError
             NaN or infinite features, one class only, lengths that differ, or a parameter out of its limits.
         """
+        work = self.fit_folds(X, y)
+        if self.calibrate and work.folds:
+            logits = np.concatenate([two_columns(fold.logits(work.X[fold.held_out])) for fold in work.folds])
+            codes = work.codes[np.concatenate([fold.held_out for fold in work.folds])]
+            self.temperature_ = useful_temperature(logits, codes)
+        return self
+
+    def fit_folds(self, X: Any, y: Any) -> Work:
+        """Fit all but the temperature, and hand out the features, codes and folds it was done with."""
         owner = type(self).__name__
         if self.C is not None:
             check_positive(owner, "C", self.C)
@@ -95,28 +114,30 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
         self.mean_, self.scale_ = standardisation(X)
         rotated, rotation = rotate((X - self.mean_) / self.scale_)
         self.cv_log_loss_: dict[float, float] = {}
-        with threadpool_limits(1, "blas"):  # many small products: threads that wait for each other cost up to 20 times
-            self.C_ = float(self.C) if self.C is not None else self._choose(rotated, codes, seed)
+        # many small products: threads that wait for each other cost up to 20 times
+        with threadpool_limits(1, "blas"), few_rows_a_class():
+            self.C_, folds = self._choose(rotated, codes, seed)
             model = self._model(self.C_, self.tol).fit(rotated, codes)
         self.coef_ = model.coef_ if rotation is None else model.coef_ @ rotation
-        self.intercept_ = model.intercept_
+        self.intercept_, self.temperature_ = model.intercept_, 1.0
         self.n_iter_ = int(np.max(model.n_iter_))
-        return self
+        return Work(rotated, rotation, codes, model.coef_, folds)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Logits (n, k); for two classes (n,), the logit of the second."""
+        """Logits (n, k), divided by the temperature; for two classes (n,), the logit of the second."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False)
         logits = ((X - self.mean_) / self.scale_) @ self.coef_.T + self.intercept_
-        return logits[:, 0] if logits.shape[1] == 1 else logits
+        return (logits[:, 0] if logits.shape[1] == 1 else logits) / self.temperature_
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities (n, k), columns as in `classes_`."""
-        logits = self.decision_function(X)
-        if logits.ndim == 1:
-            logits = np.stack([np.zeros_like(logits), logits], axis=1)
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
+        return self.predict_uncertainty(X).probabilities
+
+    def predict_uncertainty(self, X: Any) -> Prediction:
+        """A Prediction for features X (n, d)."""
+        logits = two_columns(self.decision_function(X))
+        return Prediction(softmax(logits, axis=1), self.classes_, range(len(logits)), logits=logits)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each row (n,)."""
@@ -138,24 +159,59 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
         return LogisticRegression(C=C, tol=tol, max_iter=self.max_iter, class_weight=self._code_weight,
                                   warm_start=warm_start)
 
-    def _choose(self, X: np.ndarray, codes: np.ndarray, seed: int) -> float:
-        folds = min(self.folds, int(np.bincount(codes).min()))
-        if folds < 2:
-            return 0.01
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=child_seed(seed, "folds"))
-        parts = [(train, held_out, self._model(GRID[0], max(self.tol, _CHOICE_TOLERANCE), warm_start=True))
+    def _choose(self, X: np.ndarray, codes: np.ndarray, seed: int) -> tuple[float, list[Fold]]:
+        """C, and the models of the folds with it; no folds where a class has a single row, or where nothing needs them."""
+        count = min(self.folds, int(np.bincount(codes).min()))
+        if count < 2 or (self.C is not None and not self.calibrate):
+            return 0.01 if self.C is None else float(self.C), []
+        tolerance = max(self.tol, _CHOICE_TOLERANCE) if self.C is None else self.tol
+        splitter = StratifiedKFold(count, shuffle=True, random_state=child_seed(seed, "folds"))
+        parts = [(train, held_out, self._model(GRID[0], tolerance, warm_start=True))
                  for train, held_out in splitter.split(X, codes)]
-        for C in GRID:  # from strong to weak: each fit starts at the last, and the slow weak ones are mostly not reached
-            losses = Parallel(self.n_jobs, prefer="threads")(
-                delayed(_held_out_loss)(model.set_params(C=C), X, codes, train, test) for train, test, model in parts)
-            self.cv_log_loss_[C] = float(np.mean(losses))
-            tried = list(self.cv_log_loss_.values())
+        found: dict[float, list[Fold]] = {}
+        losses: dict[float, float] = {}
+        for C in GRID if self.C is None else (float(self.C),):  # from strong to weak: each fit starts at the last
+            found[C] = Parallel(self.n_jobs, prefer="threads")(
+                delayed(_fit_fold)(model.set_params(C=C), X, codes, train, held_out) for train, held_out, model in parts)
+            losses[C] = float(np.mean([fold.log_loss(X, codes) for fold in found[C]]))
+            tried = list(losses.values())
             if len(tried) > 2 and tried[-1] > tried[-2] > tried[-3]:
-                break
-        return min(self.cv_log_loss_, key=self.cv_log_loss_.__getitem__)
+                break  # the slow weak ones are mostly not reached
+        best = min(losses, key=losses.__getitem__)
+        if self.C is None:
+            self.cv_log_loss_ = losses
+        return best, found[best]
 
 
-def _held_out_loss(model: LogisticRegression, X: np.ndarray, codes: np.ndarray, train: np.ndarray,
-                   held_out: np.ndarray) -> float:
-    probabilities = model.fit(X[train], codes[train]).predict_proba(X[held_out])
-    return float(log_loss(codes[held_out], probabilities, labels=np.arange(codes.max() + 1)))
+@dataclass(frozen=True)
+class Fold:
+    """A model of the rows of one fold, and the rows held out."""
+
+    train: np.ndarray
+    held_out: np.ndarray
+    coef: np.ndarray
+    intercept: np.ndarray
+
+    def logits(self, X: np.ndarray) -> np.ndarray:
+        """Logits (n, k) for X (n, d); for two classes (n, 1)."""
+        return X @ self.coef.T + self.intercept
+
+    def log_loss(self, X: np.ndarray, codes: np.ndarray) -> float:
+        """Mean over the rows held out, in nats."""
+        return float(row_losses(two_columns(self.logits(X[self.held_out])), codes[self.held_out]).mean())
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a fit was done with: features X, standardised, in the basis `rotation` where wide; the model's coefficients."""
+
+    X: np.ndarray
+    rotation: np.ndarray | None
+    codes: np.ndarray
+    coef: np.ndarray
+    folds: list[Fold]
+
+
+def _fit_fold(model: LogisticRegression, X: np.ndarray, codes: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> Fold:
+    model.fit(X[train], codes[train])
+    return Fold(train, held_out, model.coef_.copy(), model.intercept_.copy())

@@ -6,18 +6,20 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from scipy.special import log_softmax, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import StratifiedKFold
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 from xfer2._random import child_seed, root_seed
 from xfer2._validation import check_choice, check_integer, check_positive
-from xfer2.heads._features import classes_and_codes, rotate, standardisation
-from xfer2.uncertainty.calibration import fit_temperature
+from xfer2.heads._features import classes_and_codes, held_out_parts, standardisation, two_columns
+from xfer2.uncertainty.calibration import fit_temperature, row_losses
+from xfer2.uncertainty.predictions import Prediction
 
 GRID = (1.0, 3.0, 10.0)
 
@@ -47,8 +49,8 @@ class SvmHead(ClassifierMixin, BaseEstimator):
         Learn a temperature from cross-validated margins. Without it there are no probabilities, and where C is given
         nothing is cross-validated.
     folds : int
-        Folds of that cross-validation; a class with fewer rows lowers their number, one with a single row leaves the
-        temperature at 1.
+        Folds of that cross-validation; of many rows, as many of the folds as hold out 1,000 rows. A class with a single row
+        is never held out.
     random_state : int, RandomState or None
         Shuffles the folds.
 
@@ -104,8 +106,9 @@ class SvmHead(ClassifierMixin, BaseEstimator):
         total = (standard**2).sum() / len(X)  # over rows, as in scikit-learn's "scale"; 0 where no feature varies
         self.gamma_ = (1 / total if total else 1.0) if self.gamma == "scale" else (
             1 / X.shape[1] if self.gamma == "auto" else check_positive(owner, "gamma", self.gamma))
-        self.C_, self.temperature_ = self._choose(rotate(standard)[0], codes, seed)
-        self.estimator_ = self._machines(self.C_).fit(standard, codes)
+        self.C_, self.temperature_ = self._choose(standard, codes, seed)
+        machine = SVC(C=self.C_, kernel=self.kernel, gamma=self.gamma_, random_state=0)  # None draws a seed that none uses
+        self.estimator_ = OneVsRestClassifier(machine).fit(standard, codes)
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
@@ -117,40 +120,39 @@ class SvmHead(ClassifierMixin, BaseEstimator):
     @available_if(_calibrates)
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities (n, k), columns as in `classes_`."""
-        return softmax(_logits(self.decision_function(X)) / self.temperature_, axis=1)
+        return self.predict_uncertainty(X).probabilities
+
+    @available_if(_calibrates)
+    def predict_uncertainty(self, X: Any) -> Prediction:
+        """A Prediction for features X (n, d); its logits are margins divided by the temperature."""
+        logits = two_columns(self.decision_function(X)) / self.temperature_
+        return Prediction(softmax(logits, axis=1), self.classes_, range(len(logits)), logits=logits)
 
     def predict(self, X: Any) -> np.ndarray:
         """The class of the largest margin (n,)."""
         check_is_fitted(self)
-        return self.classes_[_logits(self.decision_function(X)).argmax(axis=1)]
-
-    def _machines(self, C: float) -> OneVsRestClassifier:
-        return OneVsRestClassifier(SVC(C=C, kernel=self.kernel, gamma=self.gamma_))
+        return self.classes_[two_columns(self.decision_function(X)).argmax(axis=1)]
 
     def _choose(self, X: np.ndarray, codes: np.ndarray, seed: int) -> tuple[float, float]:
-        """C and the temperature, by cross-validated margins of standardised features."""
-        folds = min(self.folds, int(np.bincount(codes).min()))
-        if folds < 2 or (not self.calibrate and self.C is not None):
+        """C and the temperature, by margins of standardised features that were held out."""
+        parts = held_out_parts(codes, child_seed(seed, "folds"), self.folds)
+        if not parts or (not self.calibrate and self.C is not None):
             return 1.0 if self.C is None else float(self.C), 1.0
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=child_seed(seed, "folds"))
-        parts = list(splitter.split(X, codes))
+        with threadpool_limits(1, "blas"):
+            kernel = pairwise_kernels(X, metric=self.kernel, filter_params=True, gamma=self.gamma_, coef0=0)
+        held_out = np.concatenate([left_out for _, left_out in parts])
         found = {}
         for C in GRID if self.C is None else (float(self.C),):
+            machines = OneVsRestClassifier(SVC(C=C, kernel="precomputed", random_state=0))
             margins = Parallel(n_jobs=-1, prefer="threads")(  # libsvm releases Python's lock
-                delayed(_held_out_margins)(self._machines(C), X, codes, train, test) for train, test in parts)
-            logits = np.empty((len(codes), len(self.classes_)))
-            for (_, test), values in zip(parts, margins, strict=True):
-                logits[test] = values
-            temperature = fit_temperature(logits, codes)
-            loss = -log_softmax(logits / temperature, axis=1)[np.arange(len(codes)), codes].mean()
-            found[C, temperature] = float(loss)
+                delayed(_held_out_margins)(clone(machines), kernel, codes, kept, left_out) for kept, left_out in parts)
+            logits = np.concatenate(margins)
+            temperature = fit_temperature(logits, codes[held_out])
+            found[C, temperature] = float(row_losses(logits / temperature, codes[held_out]).mean())
         return min(found, key=found.__getitem__)
 
 
-def _held_out_margins(machines: OneVsRestClassifier, X: np.ndarray, codes: np.ndarray, train: np.ndarray,
-                      test: np.ndarray) -> np.ndarray:
-    return _logits(machines.fit(X[train], codes[train]).decision_function(X[test]))
-
-
-def _logits(margins: np.ndarray) -> np.ndarray:
-    return margins if margins.ndim == 2 else np.stack([-margins, margins], axis=1)
+def _held_out_margins(machines: OneVsRestClassifier, kernel: np.ndarray, codes: np.ndarray, kept: np.ndarray,
+                      left_out: np.ndarray) -> np.ndarray:
+    machines.fit(kernel[np.ix_(kept, kept)], codes[kept])
+    return two_columns(machines.decision_function(kernel[np.ix_(left_out, kept)]))

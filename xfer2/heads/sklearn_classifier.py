@@ -1,0 +1,100 @@
+"""Any scikit-learn classifier as a head, its probabilities calibrated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from xfer2._random import child_seed, root_seed
+from xfer2.heads._features import classes_and_codes, few_rows_a_class, held_out_parts, two_columns
+from xfer2.uncertainty.calibration import fit_temperature, useful_temperature
+from xfer2.uncertainty.predictions import Prediction
+
+_LEAST = 1e-6  # a probability of 0 has no logarithm
+
+
+class SklearnHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+    """A scikit-learn classifier, fitted as it is, and a temperature from rows held out of further fits.
+
+    A classifier with ``decision_function`` and without ``predict_proba`` gets probabilities from its margins.
+
+    Parameters
+    ----------
+    estimator : classifier
+    calibrate : bool
+        Learn the temperature of the logarithms of the probabilities, and use it where what it gains is more than the gain's
+        standard error; where there are margins only, of those. It costs up to five more fits. Without it, it is 1.
+    random_state : int, RandomState or None
+        Chooses the rows to hold out.
+
+    Attributes
+    ----------
+    classes_ : numpy.ndarray (k,)
+    estimator_ : classifier
+    temperature_ : float
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> X, y = load_digits(return_X_y=True)
+    >>> SklearnHead(GaussianNB(), random_state=0).fit(X[:1000], y[:1000]).temperature_ > 2
+    True
+    """
+
+    def __init__(self, estimator: Any, *, calibrate: bool = True, random_state: Any = None) -> None:
+        self.estimator = estimator
+        self.calibrate = calibrate
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> SklearnHead:
+        """Fit to features X (n, d) and labels y (n,) of any type.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinite features, one class only, or what the classifier refuses.
+        """
+        owner = type(self).__name__
+        X, y = validate_data(self, X, y)
+        self.classes_, codes = classes_and_codes(owner, y)
+        seed = root_seed(owner, self.random_state)
+        with few_rows_a_class():
+            self.estimator_ = clone(self.estimator).fit(X, y)
+        self.temperature_ = 1.0
+        parts = held_out_parts(codes, child_seed(seed, "parts")) if self.calibrate else []
+        if parts:
+            with few_rows_a_class():
+                logits = np.concatenate([_logits(clone(self.estimator).fit(X[kept], y[kept]), X[left_out])
+                                         for kept, left_out in parts])
+            fit = useful_temperature if hasattr(self.estimator_, "predict_proba") else fit_temperature
+            self.temperature_ = fit(logits, codes[np.concatenate([left_out for _, left_out in parts])])
+        return self
+
+    def predict_uncertainty(self, X: Any) -> Prediction:
+        """A Prediction for features X (n, d); its logits are the logarithms of probabilities, or margins."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False)
+        logits = _logits(self.estimator_, X) / self.temperature_
+        plain = self.temperature_ == 1 and hasattr(self.estimator_, "predict_proba")
+        probabilities = self.estimator_.predict_proba(X) if plain else softmax(logits, axis=1)
+        return Prediction(probabilities, self.classes_, range(len(X)), logits=logits)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Class probabilities (n, k), columns as in `classes_`."""
+        return self.predict_uncertainty(X).probabilities
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The classifier's own labels (n,)."""
+        check_is_fitted(self)
+        return self.estimator_.predict(validate_data(self, X, reset=False))
+
+
+def _logits(estimator: Any, X: np.ndarray) -> np.ndarray:
+    if hasattr(estimator, "predict_proba"):
+        return np.log(np.clip(estimator.predict_proba(X), _LEAST, None))
+    return two_columns(np.asarray(estimator.decision_function(X)))
