@@ -8,7 +8,11 @@ from xfer2._lazy import lazy_exports
 from xfer2._version import __version__ as __version__
 
 __all__ = [
+    "BnnRepurposer",
+    "ConformalSets",
     "Features",
+    "GpRepurposer",
+    "LaplaceRepurposer",
     "LrRepurposer",
     "MetaModelRepurposer",
     "ModelHandler",
@@ -21,7 +25,11 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazy_exports(__name__, {
+    "BnnRepurposer": "xfer2.repurposers.bnn",
+    "ConformalSets": "xfer2.uncertainty.conformal",
     "Features": "xfer2.features.store",
+    "GpRepurposer": "xfer2.repurposers.gp",
+    "LaplaceRepurposer": "xfer2.repurposers.laplace",
     "LrRepurposer": "xfer2.repurposers.lr",
     "MetaModelRepurposer": "xfer2.repurposers._meta_model",
     "ModelHandler": "xfer2.model_handler.handler",

@@ -17,6 +17,8 @@ import xfer2
 from xfer2.exceptions import DataError, LayerNotFoundError, MissingParametersError, PersistenceError
 from xfer2.model_handler import ModelHandler
 from xfer2.persistence import MANIFEST
+from xfer2.repurposers._registry import METHODS
+from xfer2.uncertainty.ood import auroc
 
 
 def check_learns_and_answers_in_the_labels_own_type(row, task):
@@ -38,10 +40,18 @@ def check_probabilities(row, task):
 
 
 def check_uncertainty(row, task):
-    prediction = row.make(task.network).fit(task.images, task.labels).predict_uncertainty(task.images)
+    repurposer = row.make(task.network).fit(task.images, task.labels)
+    prediction = repurposer.predict_uncertainty(task.images)
     assert len(prediction) == len(task.images)
     assert (prediction.entropy >= 0).all()
     assert (prediction.entropy <= np.log(3) + 1e-9).all()
+    assert set(prediction.distances) == {"mahalanobis", "nearest_neighbour"}
+    assert auroc(prediction.distances["mahalanobis"], repurposer.predict_uncertainty(5 - 9 * task.images).distances[
+        "mahalanobis"]) > 0.9
+    assert (prediction.epistemic is not None) == ("posterior" in METHODS[repurposer.method].tags)
+    if prediction.epistemic is not None:
+        np.testing.assert_allclose(prediction.aleatoric + prediction.epistemic, prediction.entropy, atol=1e-6)
+        assert prediction.deviation.shape == prediction.probabilities.shape
     frame = prediction.to_frame()
     assert frame["label"].tolist() == prediction.labels.tolist()
     assert list(frame.columns)[-3:] == ["probability_ant", "probability_bee", "probability_wasp"]

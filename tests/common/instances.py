@@ -24,5 +24,10 @@ class Row:
 INSTANCES = {
     "lr": Row(xfer2.LrRepurposer, {"random_state": 0}, {"c": 0.01}),
     "svm": Row(xfer2.SvmRepurposer, {"random_state": 0}, {"c": 1.0}),
-    "sklearn": Row(xfer2.SklearnRepurposer, {"estimator": LogisticRegression(max_iter=5000)}, {"estimator__C": 0.01}),
+    "gp": Row(xfer2.GpRepurposer, {"random_state": 0, "max_function_evaluations": 10, "num_samples_mc_prediction": 32},
+              {"num_inducing": 20}),
+    "bnn": Row(xfer2.BnnRepurposer, {"random_state": 0, "num_epochs": 50, "num_samples_mc_prediction": 32}, {"sigma": 1.0}),
+    "laplace": Row(xfer2.LaplaceRepurposer, {"random_state": 0, "num_samples_mc_prediction": 32}, {"c": 0.01}),
+    "sklearn": Row(xfer2.SklearnRepurposer, {"estimator": LogisticRegression(max_iter=5000, tol=1e-2), "random_state": 0},
+                   {"estimator__C": 0.01}),
 }

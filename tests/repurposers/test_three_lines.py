@@ -1,5 +1,8 @@
 """The opening of the README, on real photographs and a real ImageNet network."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -86,11 +89,16 @@ def test_a_base_class_without_a_head_says_what_to_implement():
         xfer2.MetaModelRepurposer("zoo:mnist-cnn", "dense0").fit(np.zeros((4, 1, 28, 28)), [0, 1, 0, 1])
 
 
-def test_a_head_without_probabilities_says_how_to_get_them():
+def test_a_head_with_margins_only_gets_probabilities_and_one_with_labels_only_says_how_to_get_them():
+    from sklearn.ensemble import VotingClassifier
     from sklearn.svm import LinearSVC
 
+    images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    margins = xfer2.SklearnRepurposer("zoo:mnist-cnn", "dense0", LinearSVC()).fit(images, [0, 1] * 10)
+    np.testing.assert_allclose(margins.predict_proba(images).sum(axis=1), 1)
+    voting = VotingClassifier([("one", LinearSVC()), ("two", LinearSVC())])
     with pytest.raises(xfer2.exceptions.ParameterError, match="CalibratedClassifierCV"):
-        xfer2.SklearnRepurposer("zoo:mnist-cnn", "dense0", LinearSVC()).fit(np.zeros((4, 1, 28, 28)), [0, 1, 0, 1])
+        xfer2.SklearnRepurposer("zoo:mnist-cnn", "dense0", voting).fit(images, [0, 1] * 10)
 
 
 def test_a_wrong_parameter_is_named_by_the_repurposers_own_name_before_anything_is_computed():
@@ -109,3 +117,11 @@ def test_svm_without_probability_estimates_gives_labels_and_says_how_to_get_more
     assert repurposer.score(images, labels) == (repurposer.predict_label(images) == labels).mean()
     with pytest.raises(xfer2.exceptions.ParameterError, match="enable_probability_estimates must be True"):
         repurposer.predict_probability(images)
+
+
+def test_logistic_regression_fits_and_predicts_without_torch():
+    script = ("import sys, numpy as np, xfer2; x = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8); "
+              "xfer2.LrRepurposer('zoo:mnist-cnn', 'dense0').fit(x, [0, 1] * 10).predict_uncertainty(x); "
+              "print([name for name in ('torch', 'gpytorch', 'mapie', 'matplotlib', 'gluoncv') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr

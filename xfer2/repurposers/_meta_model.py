@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from xfer2.features.store import Features
 from xfer2.model_handler import archive, sources
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._base import Repurposer
+from xfer2.uncertainty.ood import MahalanobisDistance, NearestNeighbourDistance
 from xfer2.uncertainty.predictions import Prediction
 
 _HEAD_FILE = "head.skops"
-_TRUSTED_PREFIX = "xfer2.heads."
+_DISTANCES_FILE = "distances.skops"
+_TRUSTED_PREFIXES = ("xfer2.heads.", "xfer2.uncertainty.")
 
 
 class MetaModelRepurposer(Repurposer):
@@ -53,6 +56,8 @@ class MetaModelRepurposer(Repurposer):
         The part of the source that the features need.
     feature_indices_per_layer_ : dict of str to numpy.ndarray
         Columns of the features by layer.
+    distances_ : dict
+        What measures how far features are from those of training.
     """
 
     def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
@@ -95,17 +100,25 @@ class MetaModelRepurposer(Repurposer):
         features = self._extract(network, names, X, y)
         labels = self._check_labels(features.labels)
         _check_finite(owner, features)
-        columns = features.columns()
-        head = self._train_model_from_features(features.matrix(), labels, columns)
+        columns, matrix = features.columns(), features.matrix()
+        head = self._train_model_from_features(matrix, labels, columns)
+        classes, codes = np.unique(labels, return_inverse=True)
+        distances = {name: distance.fit(matrix, codes) for name, distance in _distances().items()}
         self.network_, self.feature_indices_per_layer_, self.head_ = network, columns, head
-        self.classes_ = np.unique(labels)
+        self.classes_, self.distances_ = classes, distances
         return self
 
     def predict_uncertainty(self, X: Any) -> Prediction:
-        """Labels, probabilities and predictive entropy for X."""
+        """Labels, probabilities and how uncertain they are, for X.
+
+        Of every example it also says how far its features are from those of training, by Mahalanobis distance and by the
+        nearest neighbours; see `xfer2.uncertainty.ood`.
+        """
         features = self._features_of(X)
-        probabilities = self._predict_probability_from_features(features.matrix())
-        return Prediction(probabilities, self.classes_, features.ids, skipped=features.skipped)
+        matrix = features.matrix()
+        distances = {name: distance.score(matrix) for name, distance in self.distances_.items()}
+        return replace(self._predict_uncertainty_from_features(matrix), ids=features.ids, skipped=features.skipped,
+                       distances=distances)
 
     def get_features_from_source_model(self, data: Any) -> Features:
         """Features of `data` as `fit` extracts them."""
@@ -124,6 +137,10 @@ class MetaModelRepurposer(Repurposer):
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities (n, k) for features (n, d), columns in the order of the sorted labels."""
         return np.asarray(self.head_.predict_proba(features))
+
+    def _predict_uncertainty_from_features(self, features: np.ndarray) -> Prediction:
+        """A Prediction for features (n, d), its ids 0 to n - 1; by default probabilities and what follows from them."""
+        return Prediction(self._predict_probability_from_features(features), self.classes_, range(len(features)))
 
     def _predict_label_from_features(self, features: np.ndarray) -> np.ndarray:
         """Labels (n,) for features (n, d); by default the most probable."""
@@ -171,11 +188,12 @@ class MetaModelRepurposer(Repurposer):
     def _to_files(self) -> dict[str, bytes]:
         from skops.io import dumps
 
-        return {**archive.to_files(self.network_), _HEAD_FILE: dumps(self.head_)}
+        return {**archive.to_files(self.network_), _HEAD_FILE: dumps(self.head_), _DISTANCES_FILE: dumps(self.distances_)}
 
     def _from_files(self, files: Mapping[str, bytes], learned: dict[str, Any], trusted: tuple[str, ...]) -> None:
         self.network_ = self.source_model = archive.from_files(files)
-        self.head_ = _load_head(files[_HEAD_FILE], trusted)
+        self.head_ = _load(files[_HEAD_FILE], trusted)
+        self.distances_ = _load(files[_DISTANCES_FILE], trusted)
         start = 0
         self.feature_indices_per_layer_ = {}
         for layer, width in learned["widths"].items():
@@ -186,11 +204,26 @@ class MetaModelRepurposer(Repurposer):
         return {"widths": {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}}
 
 
-def _load_head(content: bytes, trusted: tuple[str, ...]) -> Any:
+class HeadRepurposer(MetaModelRepurposer):
+    """Base of repurposers whose head is one of ``xfer2.heads``: a head answers with a `Prediction` itself."""
+
+    def _predict_uncertainty_from_features(self, features: np.ndarray) -> Prediction:
+        return self.head_.predict_uncertainty(features)
+
+    def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
+        return self._predict_uncertainty_from_features(features).probabilities
+
+
+def _distances() -> dict[str, Any]:
+    """What tells examples unlike those of training, by name."""
+    return {"mahalanobis": MahalanobisDistance(), "nearest_neighbour": NearestNeighbourDistance()}
+
+
+def _load(content: bytes, trusted: tuple[str, ...]) -> Any:
     from skops.io import get_untrusted_types, loads
 
     unknown = [name for name in get_untrusted_types(data=content)
-               if not name.startswith(_TRUSTED_PREFIX) and name not in trusted]
+               if not name.startswith(_TRUSTED_PREFIXES) and name not in trusted]
     if unknown:
         raise PersistenceError(f"The saved head holds types that xfer2 does not know: {', '.join(unknown)}. If you trust "
                                f"where it comes from, load it with xfer2.load(path, trusted={tuple(unknown)!r}).")

@@ -34,8 +34,14 @@ METHODS: dict[str, Method] = {method.name: method for method in (
            "logistic regression on standardised features, C by cross-validation", frozenset({"meta-model"})),
     Method("svm", "xfer2.repurposers.svm", "SvmRepurposer",
            "one-vs-rest support vector machines on features, calibrated", frozenset({"meta-model"})),
+    Method("gp", "xfer2.repurposers.gp", "GpRepurposer",
+           "Gaussian process on features, one kernel a layer", frozenset({"meta-model", "posterior"})),
+    Method("bnn", "xfer2.repurposers.bnn", "BnnRepurposer",
+           "Bayesian neural network on features, mean-field", frozenset({"meta-model", "posterior"})),
+    Method("laplace", "xfer2.repurposers.laplace", "LaplaceRepurposer",
+           "logistic regression on features with a Gaussian posterior", frozenset({"meta-model", "posterior"})),
     Method("sklearn", "xfer2.repurposers.sklearn_head", "SklearnRepurposer",
-           "any scikit-learn classifier on features", frozenset({"meta-model"})),
+           "any scikit-learn classifier on features, calibrated", frozenset({"meta-model"})),
 )}
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._validation import check_positive
 from xfer2.heads.logistic_regression import LogisticRegressionHead
-from xfer2.repurposers._meta_model import MetaModelRepurposer
+from xfer2.repurposers._meta_model import HeadRepurposer
 
 
-class LrRepurposer(MetaModelRepurposer):
+class LrRepurposer(HeadRepurposer):
     """Multinomial logistic regression on standardised features of a trained network.
 
     Parameters
@@ -27,6 +27,8 @@ class LrRepurposer(MetaModelRepurposer):
     n_jobs : int, optional
         Folds of the cross-validation fitted at once.
     class_weight : dict, "balanced" or None
+    calibrate : bool
+        Learn a temperature on the folds, and use it where it helps.
     random_state : int, RandomState or None
 
     Examples
@@ -42,13 +44,14 @@ class LrRepurposer(MetaModelRepurposer):
 
     def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, tol: float = 1e-4,
-                 c: float | None = None, n_jobs: int | None = None, class_weight: Any = None, pool: str | None = None,
-                 batch_size: int = 32, errors: str = "raise", random_state: Any = None) -> None:
+                 c: float | None = None, n_jobs: int | None = None, class_weight: Any = None, calibrate: bool = True,
+                 pool: str | None = None, batch_size: int = 32, errors: str = "raise", random_state: Any = None) -> None:
         super().__init__(source_model, feature_layer_names, context_function, num_devices, pool, batch_size, errors)
         self.tol = tol
         self.c = c
         self.n_jobs = n_jobs
         self.class_weight = class_weight
+        self.calibrate = calibrate
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
@@ -59,5 +62,5 @@ class LrRepurposer(MetaModelRepurposer):
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> LogisticRegressionHead:
         head = LogisticRegressionHead(self.c, tol=self.tol, n_jobs=self.n_jobs, class_weight=self.class_weight,
-                                      random_state=self.random_state)
+                                      calibrate=self.calibrate, random_state=self.random_state)
         return head.fit(features, labels)

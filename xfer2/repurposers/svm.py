@@ -10,10 +10,11 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._validation import check_choice, check_positive, parameter_error
 from xfer2.heads.svm import SvmHead
-from xfer2.repurposers._meta_model import MetaModelRepurposer
+from xfer2.repurposers._meta_model import HeadRepurposer
+from xfer2.uncertainty.predictions import Prediction
 
 
-class SvmRepurposer(MetaModelRepurposer):
+class SvmRepurposer(HeadRepurposer):
     """One-vs-rest support vector machines on standardised features of a trained network, calibrated.
 
     Parameters
@@ -64,11 +65,11 @@ class SvmRepurposer(MetaModelRepurposer):
                        random_state=self.random_state)
         return head.fit(features, labels)
 
-    def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
+    def _predict_uncertainty_from_features(self, features: np.ndarray) -> Prediction:
         if not self.enable_probability_estimates:
             raise parameter_error("SvmRepurposer", "enable_probability_estimates", "True where probabilities are asked for",
                                   False, "Set it and fit again.")
-        return super()._predict_probability_from_features(features)
+        return super()._predict_uncertainty_from_features(features)
 
     def _predict_label_from_features(self, features: np.ndarray) -> np.ndarray:
         return np.asarray(self.head_.predict(features))
