@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check test-zoo bench-extract bench-import system clean
+.PHONY: demo test check test-zoo test-zoo-models bench-extract bench-heads bench-import system clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/xfer2 demo
@@ -20,9 +20,17 @@ check: $(VENV)/.installed-test
 test-zoo: $(VENV)/.installed-test
 	$(PY) -m pytest tests/model_handler/test_gluoncv_zoo.py -m "slow or not slow" -s --timeout 3600
 
+# The networks that ship with the package, on their own test images. Needs ../shared.
+test-zoo-models: $(VENV)/.installed-test
+	$(PY) -m pytest tests/zoo -m "slow or not slow" --timeout 3600
+
 # Three layers of SqueezeNet from 256 and 1,024 CIFAR-10 images: images a second, peak memory. Needs ../shared.
 bench-extract: $(VENV)/.installed
 	$(PY) benchmarks/extract.py
+
+# Heads on features of CIFAR-10: time, accuracy, calibration; conformal sets, abstaining, out-of-distribution. Needs ../shared.
+bench-heads: $(VENV)/.installed
+	$(PY) benchmarks/heads.py
 
 # `import xfer2` beside `import mxnet`.
 bench-import: $(VENV)/.installed
