@@ -1,55 +1,184 @@
+import io
 import re
 import time
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
+import pytest
+from PIL import Image
 
 from xfer2._mxnet import mx
-from xfer2.model_handler import ModelHandler
+from xfer2.data.batches import open_batches
+from xfer2.exceptions import DataError
+from xfer2.features.extractor import extract, extract_features
+from xfer2.model_handler import ModelHandler, params, sources, targets
 from xfer2.model_handler.sources import ZOO_DIRECTORY, zoo_names
 from xfer2.training.loop import Trainer
 from xfer2.zoo import train
 
-
-def test_every_network_is_small_has_a_card_and_loads_offline_in_under_a_second():
-    assert "mnist-cnn" in zoo_names()
-    for name in zoo_names():
-        assert (ZOO_DIRECTORY / f"{name}-0000.params").stat().st_size < 1_000_000
-        card = (ZOO_DIRECTORY / f"{name}-card.md").read_text()
-        assert f"python -m xfer2.zoo.train {name}" in card
-        start = time.perf_counter()
-        handler = ModelHandler(f"zoo:{name}")
-        assert time.perf_counter() - start < 1
-        assert handler.preprocessing is not None
-        assert {array.dtype for array in handler.arg_params.values()} == {np.float32}
+LEAST_ACCURACY = {"mnist-cnn": 0.988, "mnist-rnn": 0.96, "cifar10-cnn": 0.80, "cifar10-resnet28": 0.889}
+QUICK = ("mnist-cnn", "mnist-rnn")
+NETWORKS = sorted(train.RECIPES)
 
 
-def test_mnist_cnn_reaches_its_card_accuracy(shared):
-    stated = float(re.search(r"\| accuracy \| ([\d.]+)", (ZOO_DIRECTORY / "mnist-cnn-card.md").read_text())[1])
-    with np.load(shared / "data" / "mnist.npz") as data:
-        images, labels = data["test_x"], data["test_y"]
-    accuracy = train.measure(ZOO_DIRECTORY / "mnist-cnn", images, labels)
-    assert accuracy >= 0.988
-    assert abs(accuracy - stated) < 1e-4
+def card(name, folder=ZOO_DIRECTORY):
+    return (folder / f"{name}-card.md").read_text(encoding="utf-8")
 
 
-def test_train_writes_all_files_and_the_accuracy_it_measured(tmp_path):
-    random = np.random.default_rng(0)
-    labels = np.tile(np.arange(10), 20)
-    images = np.zeros((200, 28, 28), np.uint8)
-    images[np.arange(200), 2 * labels + 4] = 255
-    images += random.integers(0, 20, images.shape, dtype=np.uint8)
-    np.savez(tmp_path / "mnist.npz", train_x=images, train_y=labels, test_x=images, test_y=labels)
-    assert train.main(["mnist-cnn", "--data", str(tmp_path), "--output", str(tmp_path)]) == 0
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"mnist.npz", "mnist-cnn-symbol.json", "mnist-cnn-0000.params", "mnist-cnn-preprocessing.json",
-                     "mnist-cnn-card.md"}
-    stated = re.search(r"\| accuracy \| ([\d.]+)", (tmp_path / "mnist-cnn-card.md").read_text())[1]
-    assert f"{train.measure(tmp_path / 'mnist-cnn', images, labels):.4f}" == stated
+def stated_accuracy(text):
+    return re.search(r"\| accuracy \| ([\d.]+)", text)[1]
 
 
-def test_train_says_what_the_data_folder_lacks(tmp_path, capsys):
-    assert train.main(["mnist-cnn", "--data", str(tmp_path)]) == 1
-    assert "must hold train_x, train_y, test_x and test_y" in capsys.readouterr().err
+def striped_images(name, count):
+    """Easy images of a network's kind, uint8, and their labels: a bright row for each class."""
+    channels, height, width = train.RECIPES[name].preprocessing.input_shape
+    labels = np.arange(count) % 10
+    images = np.random.default_rng(0).integers(0, 20, (count, height, width), dtype=np.uint8)
+    images[np.arange(count), 2 * labels + 4] += 230
+    return (images if channels == 1 else np.stack([images] * channels, axis=-1)), labels
+
+
+def write_data(name, folder, count):
+    """A data set of the kind that a network's recipe reads."""
+    images, labels = striped_images(name, count)
+    if name.startswith("mnist"):
+        np.savez(folder / "mnist.npz", train_x=images, train_y=labels, test_x=images, test_y=labels)
+        return
+    for part in ("train", "test"):
+        writer = mx.recordio.MXRecordIO(str(folder / f"cifar10_{part}.rec"), "w")
+        for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "JPEG", quality=95, subsampling=0)
+            writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, float(label), number, 0), file.getvalue()))
+        writer.close()
+
+
+def tiny_trainer(**settings):
+    """A ZooTrainer of one dense layer, its weights and biases at 1."""
+    block = mx.gluon.nn.Dense(2, in_units=3, bias_initializer="ones")
+    block.initialize(mx.init.One())
+    return train.ZooTrainer(block, optimizer="sgd", **settings)
+
+
+def test_the_zoo_holds_nothing_without_a_recipe():
+    assert set(zoo_names()) <= set(NETWORKS)
+    assert sorted(LEAST_ACCURACY) == NETWORKS
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_network_is_small_and_its_card_says_how_it_was_made_and_how_good_it_is(name):
+    assert sum(path.stat().st_size for path in ZOO_DIRECTORY.glob(f"{name}-*")) < 3_000_000
+    text = card(name)
+    assert f"python -m xfer2.zoo.train {name}" in text
+    assert LEAST_ACCURACY[name] <= float(stated_accuracy(text)) <= 1
+    network = sources.read(f"zoo:{name}")
+    assert f"| parameters | {sum(array.size for array in network.params.values()):,} |" in text
+    assert set(network.graph.layer_names) <= set(re.findall(r"\w+", text))
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_network_loads_offline_in_under_a_second(name):
+    start = time.perf_counter()
+    handler = ModelHandler(f"zoo:{name}")
+    assert time.perf_counter() - start < 1
+    assert handler.preprocessing == train.RECIPES[name].preprocessing
+    assert {array.dtype for array in handler.arg_params.values()} == {np.float32}
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_network_is_what_its_architecture_says_and_gives_ten_logits(name):
+    network = sources.read(f"zoo:{name}")
+    assert network.graph == sources.read(train.RECIPES[name].architecture()).graph
+    last = network.graph.layer_names[-1]
+    logits = extract_features(network, striped_images(name, 3)[0], last)[last]
+    assert logits.shape == (3, 10)
+    assert (logits < 0).any()
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+                                  for name in zoo_names()])
+def test_network_reaches_its_card_accuracy(name, shared):
+    images, labels = train.RECIPES[name].read_data(shared / "data", "test")
+    assert len(labels) == 10_000
+    accuracy = train.measure(ZOO_DIRECTORY / name, images, labels)
+    assert accuracy >= LEAST_ACCURACY[name]
+    assert abs(accuracy - float(stated_accuracy(card(name)))) < 5e-4
+
+
+def test_mnist_rnn_reads_rows_from_top_to_bottom_into_one_state():
+    network = sources.read("zoo:mnist-rnn")
+    images, _ = striped_images("mnist-rnn", 4)
+    features = extract(network, open_batches(images, network), ("step0_tanh", "step27_tanh", "dense"))
+    p = {name: array.asnumpy() for name, array in network.params.items()}
+    assert set(p) == {"i2h_weight", "i2h_bias", "h2h_weight", "h2h_bias", "dense_weight", "dense_bias"}
+    state = np.zeros((4, 128), np.float32)
+    inputs = (images / 255 - 0.1307) / 0.3081
+    for step in range(28):
+        state = np.tanh(inputs[:, step] @ p["i2h_weight"].T + p["i2h_bias"] + state @ p["h2h_weight"].T + p["h2h_bias"])
+        if step in (0, 27):
+            np.testing.assert_allclose(features[f"step{step}_tanh"], state, atol=1e-4)
+    np.testing.assert_allclose(features["dense"], state @ p["dense_weight"].T + p["dense_bias"], atol=1e-3)
+
+
+def test_cifar10_resnet28_has_28_convolutions_in_three_stages():
+    network = sources.read(train.RECIPES["cifar10-resnet28"].architecture())
+    kinds = Counter(node.op for node in network.graph.nodes)
+    assert kinds["Convolution"] == 28
+    assert kinds["elemwise_add"] == 12
+    handler = ModelHandler(network)
+    shapes = handler.infer_shapes(data=(3, 32, 32))
+    for stage, shape in enumerate([(16, 32, 32), (32, 16, 16), (64, 8, 8)], 1):
+        assert shapes[f"stage{stage}_unit4_add"] == shape
+    assert shapes["pool"] == (64, 1, 1)
+
+
+def test_cifar10_cnn_drops_out_in_training_only():
+    network = replace(sources.read(train.RECIPES["cifar10-cnn"].architecture()), input_shapes={"data": (3, 32, 32)})
+    block, images = targets.to_block(params.initialize(network)), mx.nd.random.normal(shape=(2, 3, 32, 32))
+    np.testing.assert_array_equal(block(images).asnumpy(), block(images).asnumpy())
+    with mx.autograd.train_mode():
+        assert (block(images).asnumpy() != block(images).asnumpy()).any()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_train_writes_all_files_and_the_accuracy_it_measured(name, tmp_path):
+    data, output = tmp_path / "data", tmp_path / "output"
+    data.mkdir()
+    output.mkdir()
+    write_data(name, data, 200 if name == "mnist-cnn" else 10)
+    assert train.main([name, "--data", str(data), "--output", str(output)]) == 0
+    assert {path.name for path in output.iterdir()} == {
+        f"{name}-{what}" for what in ("symbol.json", "0000.params", "preprocessing.json", "card.md")}
+    assert f"{train.measure(output / name, *train.RECIPES[name].read_data(data, 'test')):.4f}" == stated_accuracy(
+        card(name, output))
+    assert {array.dtype for array in sources.load_params(str(output / f"{name}-0000.params")).values()} == {np.float16}
+
+
+def test_train_keeps_the_parameters_of_every_epoch_where_asked(tmp_path):
+    write_data("mnist-rnn", tmp_path, 10)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    assert train.main(["mnist-rnn", "--data", str(tmp_path), "--output", str(tmp_path), "--checkpoints", str(kept)]) == 0
+    epochs = train.RECIPES["mnist-rnn"].settings["epochs"]
+    assert len(list(kept.glob("mnist-rnn-*.params"))) == epochs
+    first, last, written = (sources.read(source).params["h2h_weight"].asnumpy() for source in (
+        (str(kept / "mnist-rnn"), 1), (str(kept / "mnist-rnn"), epochs), (str(tmp_path / "mnist-rnn"), 0)))
+    assert np.abs(first - last).max() > 1e-3
+    np.testing.assert_array_equal(last.astype(np.float16), written)
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("mnist-rnn", "must hold train_x, train_y, test_x and test_y"), ("cifar10-cnn", "cifar10_train.rec")])
+def test_train_says_what_the_data_folder_lacks(name, message, tmp_path, capsys):
+    assert train.main([name, "--data", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_record_file_that_holds_no_images_is_named(tmp_path):
+    (tmp_path / "cifar10_train.rec").write_bytes(b"")
+    with pytest.raises(DataError, match=r"cifar10_train\.rec"):
+        train.RECIPES["cifar10-cnn"].read_data(tmp_path, "train")
 
 
 def test_shifting_moves_images_whole_and_by_at_most_two_pixels():
@@ -64,3 +193,68 @@ def test_shifting_moves_images_whole_and_by_at_most_two_pixels():
     rows, columns = zip(*(np.argwhere(image[0])[0] for image in moved), strict=True)
     assert (moved.sum(axis=(1, 2, 3)) == 1).all()
     assert set(rows) == set(columns) == {2, 3, 4, 5, 6}
+
+
+def test_crops_let_in_the_mean_colour_and_keep_channels_together():
+    images = np.ones((40, 3, 8, 8), np.float32) * np.arange(1, 4, dtype=np.float32)[:, None, None]
+    moved = train.cropped_and_mirrored(images, np.random.default_rng(0))
+    assert moved.shape == images.shape
+    assert set(np.unique(moved)) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(moved[:, 1], 2 * moved[:, 0])
+    assert (moved[:, 0] > 0).sum(axis=(1, 2)).min() >= 16
+
+
+def test_about_half_of_the_images_are_mirrored_and_the_others_untouched():
+    images = np.arange(200 * 3 * 4 * 4, dtype=np.float32).reshape(200, 3, 4, 4)
+    mirrored = train.mirrored(images, np.random.default_rng(0))
+    turned = (mirrored == images[..., ::-1]).all(axis=(1, 2, 3))
+    assert (turned | (mirrored == images).all(axis=(1, 2, 3))).all()
+    assert 70 < turned.sum() < 130
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
+    schedule = train.WarmCosine(100, 0.2, 0.1)
+    rates = np.array([schedule(step) for step in range(1, 101)])
+    assert (np.diff(rates[:11]) > 0).all()
+    assert (np.diff(rates[10:]) < 0).all()
+    assert rates.max() == rates[10] == 0.2
+    assert 0 < rates[-1] < 1e-3 * rates.max()
+
+
+def test_without_warm_up_the_rate_is_that_of_the_base_trainer():
+    trainer = tiny_trainer(learning_rate=0.2)
+    ours, theirs = trainer.make_optimizer(10), Trainer.make_optimizer(trainer, 10)
+    for step in range(1, 11):
+        assert ours.optimizer.lr_scheduler(step) == theirs.optimizer.lr_scheduler(step)
+
+
+def test_a_clipped_step_is_as_long_as_the_clip_in_the_direction_of_the_gradient():
+    batch, targets = mx.nd.array([[1, 2, 3], [3, 2, 2]]), mx.nd.array([0, 0])
+    moved = {}
+    for clip in (None, 0.01):
+        trainer = tiny_trainer(learning_rate=1.0, clip=clip)
+        trainer.optimizer_ = trainer.make_optimizer(1)
+        trainer.train_step(batch, targets)
+        moved[clip] = np.concatenate([p.data().asnumpy().ravel() - 1 for p in trainer.block.collect_params().values()])
+    assert np.linalg.norm(moved[None]) > 0.01
+    np.testing.assert_allclose(moved[0.01], moved[None] * 0.01 / np.linalg.norm(moved[None]), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(("decay", "bias_moves"), [("all", True), ("weights", False)])
+def test_decay_spares_biases_where_asked(decay, bias_moves):
+    trainer = tiny_trainer(learning_rate=0.1, weight_decay=0.5, decay=decay, loss=lambda outputs, _: 0 * outputs.sum(axis=1))
+    trainer.optimizer_ = trainer.make_optimizer(1)
+    trainer.train_step(mx.nd.ones((2, 3)), mx.nd.zeros(2))
+    np.testing.assert_allclose(trainer.block.weight.data().asnumpy(), 1 - 0.1 * 0.5, rtol=1e-6)
+    assert ((trainer.block.bias.data().asnumpy() != 1) == bias_moves).all()
+
+
+def test_momentum_carries_a_step_into_the_next():
+    batch, targets, moved = mx.nd.ones((1, 3)), mx.nd.zeros(1), {}
+    for momentum in (None, 0.9):
+        trainer = tiny_trainer(learning_rate=0.1, momentum=momentum)
+        trainer.optimizer_ = trainer.make_optimizer(100)
+        for _ in range(5):
+            trainer.train_step(batch, targets)
+        moved[momentum] = np.abs(trainer.block.weight.data().asnumpy() - 1).sum()
+    assert moved[0.9] > 1.5 * moved[None]
