@@ -14,7 +14,7 @@ FLOORS = {
     1: ["model_handler/__init__", "model_handler/exceptions", "model_handler/graph/*", "model_handler/network",
         "model_handler/symbols", "model_handler/params", "uncertainty/*", "persistence"],
     2: ["model_handler/sources", "model_handler/targets", "model_handler/summary", "model_handler/picture",
-        "model_handler/edits", "model_handler/archive", "data/*", "heads/*"],
+        "model_handler/edits", "model_handler/archive", "model_handler/frozen", "data/*", "heads/*"],
     3: ["features/*", "features/engines/*", "training/*"],
     4: ["model_handler/handler"],
     5: ["repurposers/*"],

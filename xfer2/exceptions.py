@@ -9,6 +9,7 @@
      +-- ModelError                          a network cannot be read or edited
      |    +-- LayerNotFoundError (ValueError)
      |    +-- MissingParametersError         layers without values where values are needed
+     +-- TrainingError                       a loss is no longer finite
      +-- PersistenceError (ValueError)       a saved directory is incomplete, changed or of another format
      +-- MissingDependencyError (ImportError)
 
@@ -44,6 +45,10 @@ class LayerNotFoundError(ModelError, ValueError):
 
 class MissingParametersError(ModelError):
     """A computation needs parameters that have no values yet."""
+
+
+class TrainingError(XferError):
+    """Training diverged; the message names the step, and what to change."""
 
 
 class PersistenceError(XferError, ValueError):

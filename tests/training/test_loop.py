@@ -1,13 +1,18 @@
 """The training loop learns, repeats itself to the bit, and says when it fails."""
 
 import logging
+import re
+import warnings
+from contextlib import contextmanager
 from itertools import chain
 
 import numpy as np
 import pytest
 
 from xfer2._mxnet import mx
-from xfer2.exceptions import DataError, ParameterError, XferError
+from xfer2.exceptions import DataError, ParameterError, PersistenceError, TrainingError, XferError
+from xfer2.training.callbacks import Callback
+from xfer2.training.checkpoint import FILE
 from xfer2.training.loop import Trainer
 
 CENTRES = np.array([[3.0, 0.0], [-3.0, 0.0], [0.0, 4.0]])
@@ -84,15 +89,15 @@ class Recorder(Trainer):
 
     def __init__(self, block, **options):
         super().__init__(block, **options)
-        self.rows, self.rates = [], []
+        self.rows, self.used = [], []
 
-    def prepare(self, batch):
-        self.rows.append(batch[:, 0].astype(int).tolist())
-        return batch
+    def prepare(self, batch, codes, random):
+        self.rows.append(batch[0][:, 0].astype(int).tolist())
+        return super().prepare(batch, codes, random)
 
-    def train_step(self, batch, targets):
-        found = super().train_step(batch, targets)
-        self.rates.append(self.optimizer_.learning_rate)
+    def train_step(self, inputs, targets, weights, count):
+        found = super().train_step(inputs, targets, weights, count)
+        self.used.append(self.optimizer_.learning_rate)
         return found
 
 
@@ -109,7 +114,7 @@ def test_each_epoch_sees_every_example_once_in_a_new_order():
 def test_the_learning_rate_falls_along_half_a_cosine():
     trainer = Recorder(small_block(), epochs=4, batch_size=45, learning_rate=0.2, random_state=0).fit(*separable())
     expected = [0.1 * (1 + np.cos(np.pi * step / 8)) for step in range(8)]
-    np.testing.assert_allclose(trainer.rates, expected, atol=1e-9)
+    np.testing.assert_allclose(trainer.used, expected, atol=1e-9)
 
 
 def test_a_loss_that_diverges_names_the_step_and_the_rate():
@@ -181,3 +186,190 @@ def test_examples_and_labels_must_agree_in_number(inputs, codes):
 def test_wrong_parameters_are_named(parameter, value):
     with pytest.raises(ParameterError, match=f"Trainer: {parameter} must be"):
         Trainer(small_block(), **{parameter: value})
+
+
+@contextmanager
+def runtime_warning(pattern):
+    """As `pytest.warns`, which would hand on MXNet's own deprecation warnings as errors."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    assert any(one.category is RuntimeWarning and re.search(pattern, str(one.message)) for one in caught)
+
+
+def noisy(count=120, seed=1):
+    inputs, codes = separable(count)
+    return inputs + np.random.default_rng(seed).normal(0, 2, inputs.shape).astype("float32"), codes
+
+
+def test_the_parameters_with_the_least_validation_loss_are_kept():
+    block, held_out = small_block(), noisy(60, seed=2)
+    trainer = Trainer(block, epochs=40, batch_size=20, learning_rate=0.2, schedule="constant", random_state=0)
+    trainer.fit(*noisy(), validation=held_out)
+    losses = [record["validation_loss"] for record in trainer.history_]
+    assert trainer.best_epoch_ == 1 + int(np.argmin(losses))
+    assert trainer.evaluate([held_out[0]], held_out[1])["loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_training_stops_when_the_validation_loss_no_longer_falls():
+    trainer = Trainer(small_block(), epochs=200, batch_size=20, learning_rate=0.3, schedule="constant", patience=4,
+                      random_state=0).fit(*noisy(), validation=noisy(60, seed=2))
+    assert len(trainer.history_) == trainer.best_epoch_ + 4 < 200
+
+
+def test_a_start_that_no_epoch_improves_on_is_kept():
+    inputs, codes = separable()
+    block = small_block()
+    Trainer(block, epochs=30, learning_rate=0.05, random_state=0).fit(inputs, codes)
+    before = values(block)
+    trainer = Trainer(block, epochs=2, learning_rate=1.0, random_state=0)
+    trainer.fit(inputs, (codes + 1) % 3, validation=(inputs, codes))
+    assert trainer.best_epoch_ == 0
+    for name, value in values(block).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_loss_that_diverges_late_keeps_the_best_with_a_warning():
+    class Breaking(Trainer):
+        def train_step(self, inputs, targets, weights, count):
+            loss, outputs = super().train_step(inputs, targets, weights, count)
+            return (np.inf, outputs) if len(self.history_) == 3 else (loss, outputs)
+
+    inputs, codes = separable()
+    trainer = Breaking(small_block(), epochs=9, learning_rate=0.05, random_state=0)
+    with runtime_warning(r"step 1 of epoch 4.* The parameters of epoch 3 are kept"):
+        trainer.fit(inputs, codes, validation=(inputs, codes))
+    assert trainer.evaluate([inputs], codes)["loss"] == pytest.approx(trainer.history_[-1]["validation_loss"], rel=1e-5)
+
+
+def test_a_loss_that_diverges_at_once_leaves_the_block_as_it_was():
+    inputs, codes = separable()
+    block = small_block()
+    before = values(block)
+    with pytest.raises(TrainingError, match="diverged"):
+        Trainer(block, learning_rate=1e30, optimizer="sgd", batch_size=30, random_state=0).fit(inputs, codes)
+    for name, value in values(block).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_clipped_step_is_as_long_as_the_clip_in_the_direction_of_the_gradient():
+    inputs, codes, moved = *separable(9), {}
+    for clip in (None, 0.01):
+        block = small_block()
+        before = values(block)
+        Trainer(block, epochs=1, batch_size=9, learning_rate=1.0, optimizer="sgd", clip_gradient=clip,
+                random_state=0).fit(inputs, codes)
+        moved[clip] = np.concatenate([(values(block)[name] - before[name]).ravel() for name in before])
+    assert np.linalg.norm(moved[None]) > 0.01
+    np.testing.assert_allclose(moved[0.01], moved[None] * 0.01 / np.linalg.norm(moved[None]), rtol=1e-3, atol=1e-7)
+
+
+def test_rates_multiply_the_steps_of_their_parameters_and_decay_spares_biases():
+    inputs, codes = separable(9)
+    steps = {}
+    for rate in (1.0, 0.25):
+        block = small_block()
+        before = values(block)
+        Trainer(block, epochs=1, batch_size=9, learning_rate=0.1, optimizer="sgd", rates={"net_dense0_weight": rate},
+                random_state=0).fit(inputs, codes)
+        steps[rate] = {name: values(block)[name] - before[name] for name in before}
+    names = {name.split("net_")[1]: name for name in steps[1.0]}
+    assert names
+    first = next(name for name in steps[1.0] if name.endswith("dense0_weight"))
+    np.testing.assert_allclose(steps[0.25][first], 0.25 * steps[1.0][first], rtol=1e-4, atol=1e-7)
+
+
+def test_several_devices_share_a_batch_and_come_to_the_same():
+    inputs, codes = separable(40)
+    single, shared = small_block(), small_block()
+    Trainer(single, epochs=3, batch_size=16, learning_rate=0.1, clip_gradient=1.0, random_state=0).fit(inputs, codes)
+    shared.collect_params().reset_ctx([mx.cpu(0), mx.cpu(1)])
+    Trainer(shared, epochs=3, batch_size=16, learning_rate=0.1, clip_gradient=1.0, contexts=[mx.cpu(0), mx.cpu(1)],
+            random_state=0).fit(inputs, codes)
+    for name, value in values(single).items():
+        np.testing.assert_allclose(value, shared.collect_params()[name].data(mx.cpu(0)).asnumpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"label_smoothing": 0.1}, {"mixup": 0.3}, {"label_smoothing": 0.1, "mixup": 0.3},
+                                      {"class_weights": np.array([1.0, 2.0, 0.5])}])
+def test_softened_and_weighted_targets_are_learned(settings):
+    inputs, codes = separable()
+    trainer = Trainer(small_block(), epochs=20, batch_size=30, learning_rate=0.05, random_state=0, **settings)
+    trainer.fit(inputs, codes)
+    assert trainer.evaluate([inputs], codes)["accuracy"] == 1
+
+
+def test_the_mean_of_the_last_epochs_is_kept_where_asked():
+    inputs, codes = noisy()
+    kept = []
+
+    class Keeper(Callback):
+        def on_epoch_end(self, trainer, record):
+            kept.append(values(trainer.block))
+
+    block = small_block()
+    Trainer(block, epochs=5, batch_size=20, learning_rate=0.1, average_last=3, callbacks=[Keeper()],
+            random_state=0).fit(inputs, codes)
+    for name, value in values(block).items():
+        np.testing.assert_allclose(value, np.mean([one[name] for one in kept[-3:]], axis=0), atol=1e-6)
+
+
+class Killed(BaseException):
+    """What ends a run at once."""
+
+
+class Killer(Callback):
+    """Kills the run in an epoch, after so many steps of it."""
+
+    def __init__(self, epoch, step):
+        self.epoch, self.step = epoch, step
+
+    def on_step_end(self, trainer, step, loss):
+        if len(trainer.history_) + 1 == self.epoch and step == self.step:
+            raise Killed
+
+
+def dropout_block():
+    mx.random.seed(0)
+    block = mx.gluon.nn.HybridSequential(prefix="net_")
+    with block.name_scope():
+        block.add(mx.gluon.nn.Dense(8, in_units=2), mx.gluon.nn.BatchNorm(in_channels=8), mx.gluon.nn.Dropout(0.3),
+                  mx.gluon.nn.Dense(3, in_units=8))
+    block.initialize(mx.init.Xavier())
+    return block
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "nag"])
+@pytest.mark.parametrize(("epoch", "step"), [(1, 2), (4, 1), (6, 6)])
+def test_a_run_that_was_killed_ends_as_one_that_was_not(optimizer, epoch, step, tmp_path):
+    settings = {"epochs": 6, "batch_size": 20, "learning_rate": 0.05, "optimizer": optimizer, "mixup": 0.2,
+                "random_state": 3, "optimizer_params": {} if optimizer == "adam" else {"momentum": 0.9}, "average_last": 2}
+    data, held_out = noisy(), noisy(60, seed=2)
+    whole = dropout_block()
+    Trainer(whole, **settings).fit(*data, validation=held_out)
+    parted = dropout_block()
+    with pytest.raises(Killed):
+        Trainer(parted, checkpoint_dir=tmp_path, callbacks=[Killer(epoch, step)], **settings).fit(*data, validation=held_out)
+    resumed = dropout_block()
+    trainer = Trainer(resumed, checkpoint_dir=tmp_path, **settings).fit(*data, validation=held_out)
+    assert [record["epoch"] for record in trainer.history_] == list(range(1, 7))
+    check_same(whole, resumed)
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_a_spoiled_one_too(tmp_path):
+    data = separable()
+    Trainer(small_block(), epochs=2, checkpoint_dir=tmp_path, random_state=0).fit(*data)
+    with pytest.raises(PersistenceError, match=r"of another run: its learning_rate is 0\.001, this run's 0\.5"):
+        Trainer(small_block(), epochs=2, learning_rate=0.5, checkpoint_dir=tmp_path, random_state=0).fit(*data)
+    path = tmp_path / FILE
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(PersistenceError, match="cannot be read"):
+        Trainer(small_block(), epochs=2, checkpoint_dir=tmp_path, random_state=0).fit(*data)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with runtime_warning(r"checkpoint of epoch \d could not be written .* training goes on"):
+        trainer = Trainer(small_block(), epochs=2, checkpoint_dir=tmp_path / "file" / "kept", random_state=0)
+        trainer.fit(*separable())
+    assert len(trainer.history_) == 2

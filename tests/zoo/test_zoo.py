@@ -54,13 +54,6 @@ def write_data(name, folder, count):
         writer.close()
 
 
-def tiny_trainer(**settings):
-    """A ZooTrainer of one dense layer, its weights and biases at 1."""
-    block = mx.gluon.nn.Dense(2, in_units=3, bias_initializer="ones")
-    block.initialize(mx.init.One())
-    return train.ZooTrainer(block, optimizer="sgd", **settings)
-
-
 def test_the_zoo_holds_nothing_without_a_recipe():
     assert set(zoo_names()) <= set(NETWORKS)
     assert sorted(LEAST_ACCURACY) == NETWORKS
@@ -155,17 +148,29 @@ def test_train_writes_all_files_and_the_accuracy_it_measured(name, tmp_path):
     assert {array.dtype for array in sources.load_params(str(output / f"{name}-0000.params")).values()} == {np.float16}
 
 
-def test_train_keeps_the_parameters_of_every_epoch_where_asked(tmp_path):
+def test_a_run_that_is_kept_goes_on_where_it_was_and_ends_with_the_same_files(tmp_path, monkeypatch):
     write_data("mnist-rnn", tmp_path, 10)
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    assert train.main(["mnist-rnn", "--data", str(tmp_path), "--output", str(tmp_path), "--checkpoints", str(kept)]) == 0
-    epochs = train.RECIPES["mnist-rnn"].settings["epochs"]
-    assert len(list(kept.glob("mnist-rnn-*.params"))) == epochs
-    first, last, written = (sources.read(source).params["h2h_weight"].asnumpy() for source in (
-        (str(kept / "mnist-rnn"), 1), (str(kept / "mnist-rnn"), epochs), (str(tmp_path / "mnist-rnn"), 0)))
-    assert np.abs(first - last).max() > 1e-3
-    np.testing.assert_array_equal(last.astype(np.float16), written)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parted").mkdir()
+    monkeypatch.setitem(train.RECIPES["mnist-rnn"].settings, "epochs", 3)
+    assert train.main(["mnist-rnn", "--data", str(tmp_path), "--output", str(tmp_path / "whole")]) == 0
+    command = ["mnist-rnn", "--data", str(tmp_path), "--output", str(tmp_path / "parted"), "--checkpoints",
+               str(tmp_path / "kept")]
+    whole_epoch = Trainer.run_epoch
+
+    def killed(self, epoch, *rest):
+        if epoch == 3:
+            raise SystemExit("killed")
+        return whole_epoch(self, epoch, *rest)
+
+    monkeypatch.setattr(Trainer, "run_epoch", killed)
+    with pytest.raises(SystemExit, match="killed"):
+        train.main(command)
+    monkeypatch.setattr(Trainer, "run_epoch", whole_epoch)
+    assert train.main(command) == 0
+    whole, parted = (sources.read((str(tmp_path / part / "mnist-rnn"), 0)).params for part in ("whole", "parted"))
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array.asnumpy(), parted[name].asnumpy())
 
 
 @pytest.mark.parametrize(("name", "message"), [
@@ -179,82 +184,3 @@ def test_a_record_file_that_holds_no_images_is_named(tmp_path):
     (tmp_path / "cifar10_train.rec").write_bytes(b"")
     with pytest.raises(DataError, match=r"cifar10_train\.rec"):
         train.RECIPES["cifar10-cnn"].read_data(tmp_path, "train")
-
-
-def test_shifting_moves_images_whole_and_by_at_most_two_pixels():
-    block = mx.gluon.nn.Dense(2)
-    block.initialize()
-    trainer = train.ShiftingTrainer(block, epochs=1, random_state=0)
-    assert isinstance(trainer, Trainer)
-    trainer.order_ = np.random.default_rng(0)
-    images = np.zeros((50, 1, 9, 9), np.float32)
-    images[:, 0, 4, 4] = 1
-    moved = trainer.prepare(images)
-    rows, columns = zip(*(np.argwhere(image[0])[0] for image in moved), strict=True)
-    assert (moved.sum(axis=(1, 2, 3)) == 1).all()
-    assert set(rows) == set(columns) == {2, 3, 4, 5, 6}
-
-
-def test_crops_let_in_the_mean_colour_and_keep_channels_together():
-    images = np.ones((40, 3, 8, 8), np.float32) * np.arange(1, 4, dtype=np.float32)[:, None, None]
-    moved = train.cropped_and_mirrored(images, np.random.default_rng(0))
-    assert moved.shape == images.shape
-    assert set(np.unique(moved)) == {0, 1, 2, 3}
-    np.testing.assert_array_equal(moved[:, 1], 2 * moved[:, 0])
-    assert (moved[:, 0] > 0).sum(axis=(1, 2)).min() >= 16
-
-
-def test_about_half_of_the_images_are_mirrored_and_the_others_untouched():
-    images = np.arange(200 * 3 * 4 * 4, dtype=np.float32).reshape(200, 3, 4, 4)
-    mirrored = train.mirrored(images, np.random.default_rng(0))
-    turned = (mirrored == images[..., ::-1]).all(axis=(1, 2, 3))
-    assert (turned | (mirrored == images).all(axis=(1, 2, 3))).all()
-    assert 70 < turned.sum() < 130
-
-
-def test_the_rate_rises_to_its_peak_and_falls_to_nearly_nothing():
-    schedule = train.WarmCosine(100, 0.2, 0.1)
-    rates = np.array([schedule(step) for step in range(1, 101)])
-    assert (np.diff(rates[:11]) > 0).all()
-    assert (np.diff(rates[10:]) < 0).all()
-    assert rates.max() == rates[10] == 0.2
-    assert 0 < rates[-1] < 1e-3 * rates.max()
-
-
-def test_without_warm_up_the_rate_is_that_of_the_base_trainer():
-    trainer = tiny_trainer(learning_rate=0.2)
-    ours, theirs = trainer.make_optimizer(10), Trainer.make_optimizer(trainer, 10)
-    for step in range(1, 11):
-        assert ours.optimizer.lr_scheduler(step) == theirs.optimizer.lr_scheduler(step)
-
-
-def test_a_clipped_step_is_as_long_as_the_clip_in_the_direction_of_the_gradient():
-    batch, targets = mx.nd.array([[1, 2, 3], [3, 2, 2]]), mx.nd.array([0, 0])
-    moved = {}
-    for clip in (None, 0.01):
-        trainer = tiny_trainer(learning_rate=1.0, clip=clip)
-        trainer.optimizer_ = trainer.make_optimizer(1)
-        trainer.train_step(batch, targets)
-        moved[clip] = np.concatenate([p.data().asnumpy().ravel() - 1 for p in trainer.block.collect_params().values()])
-    assert np.linalg.norm(moved[None]) > 0.01
-    np.testing.assert_allclose(moved[0.01], moved[None] * 0.01 / np.linalg.norm(moved[None]), rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize(("decay", "bias_moves"), [("all", True), ("weights", False)])
-def test_decay_spares_biases_where_asked(decay, bias_moves):
-    trainer = tiny_trainer(learning_rate=0.1, weight_decay=0.5, decay=decay, loss=lambda outputs, _: 0 * outputs.sum(axis=1))
-    trainer.optimizer_ = trainer.make_optimizer(1)
-    trainer.train_step(mx.nd.ones((2, 3)), mx.nd.zeros(2))
-    np.testing.assert_allclose(trainer.block.weight.data().asnumpy(), 1 - 0.1 * 0.5, rtol=1e-6)
-    assert ((trainer.block.bias.data().asnumpy() != 1) == bias_moves).all()
-
-
-def test_momentum_carries_a_step_into_the_next():
-    batch, targets, moved = mx.nd.ones((1, 3)), mx.nd.zeros(1), {}
-    for momentum in (None, 0.9):
-        trainer = tiny_trainer(learning_rate=0.1, momentum=momentum)
-        trainer.optimizer_ = trainer.make_optimizer(100)
-        for _ in range(5):
-            trainer.train_step(batch, targets)
-        moved[momentum] = np.abs(trainer.block.weight.data().asnumpy() - 1).sum()
-    assert moved[0.9] > 1.5 * moved[None]

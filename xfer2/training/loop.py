@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
-from collections.abc import Iterator
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from xfer2._mxnet import mx
+from xfer2._mxnet import Block, NDArray, mx
+from xfer2._progress import Progress
 from xfer2._random import child_seed, root_seed
-from xfer2._validation import check_integer, check_positive
-from xfer2.exceptions import DataError, XferError
+from xfer2._validation import check_integer, check_positive, parameter_error
+from xfer2.exceptions import DataError, TrainingError
+from xfer2.training import checkpoint
+from xfer2.training.callbacks import Callback
+from xfer2.training.losses import mix, soft_targets
+from xfer2.training.schedules import make_schedule
 
 logger = logging.getLogger("xfer2")
 
-
-class _HalfCosine(mx.lr_scheduler.LRScheduler):
-    """Half a cosine from `base_lr` at the first step. MXNet's own starts one step late and leaves nothing for the last."""
-
-    def __init__(self, steps: int, base_lr: float) -> None:
-        super().__init__(base_lr=base_lr)
-        self._steps = steps
-
-    def __call__(self, num_update: int) -> float:
-        """The rate of a step; steps are counted from 1."""
-        done = min(max(num_update - 1, 0) / self._steps, 1.0)
-        return self.base_lr * (1 + math.cos(math.pi * done)) / 2
+Inputs = Sequence[np.ndarray]
 
 
 class Trainer:
     """Trains a block on arrays by mini-batches.
+
+    Every epoch draws from generators of its own, so that a run that was killed and started again with its `checkpoint_dir`
+    ends with the same parameters, to the bit, as one that was not. For that MXNet's own generator (Dropout) is seeded at
+    every epoch.
 
     Parameters
     ----------
@@ -42,96 +43,348 @@ class Trainer:
     epochs : int
     batch_size : int
     learning_rate : float
-        Of the first step; it falls to zero along a half cosine (Loshchilov and Hutter 2017, arXiv:1608.03983).
     optimizer : str
         By MXNet's name.
+    optimizer_params : dict, optional
+        More of its parameters, as in ``{"momentum": 0.9}``.
+    schedule : {"cosine", "linear", "step", "constant"} or mx.lr_scheduler.LRScheduler
+        How the rate falls.
+    warm_up : float
+        Fraction of the steps in which the rate rises along a line.
     weight_decay : float
+        Of weights; biases and what BatchNorm learns have none.
+    rates : mapping of str to float, optional
+        Multipliers of the learning rate by parameter.
     loss : mx.gluon.loss.Loss, optional
-        Of outputs and class codes; by default softmax cross-entropy of logits.
+        Of outputs, targets and a weight an example; by default softmax cross-entropy of logits. Targets are class codes
+        (n,), or probabilities (n, k) where they are smoothed or mixed.
+    label_smoothing : float
+        Probability, below 1, that is spread over all classes.
+    mixup : float
+        Alpha of the Beta distribution by which examples are mixed; 0 mixes none.
+    class_weights : numpy.ndarray (k,), optional
+    clip_gradient : float, optional
+        Largest norm of all gradients together, of the mean loss of a batch.
+    augment : callable, optional
+        Of a batch (n, ...) of the first input and a NumPy generator; gives the batch to train on.
+    patience : int, optional
+        Epochs without a lower validation loss after which training stops.
+    average_last : int
+        The result has the mean of the parameters after so many last epochs (Izmailov et al. 2018, arXiv:1803.05407).
+    callbacks : sequence of Callback
+    checkpoint_dir : str or path, optional
+        Where the run is kept after every epoch, and taken up where it is there.
+    contexts : sequence of mx.Context
+        Devices that share each batch.
     random_state : int, RandomState or None
-        Orders the examples. MXNet's own generator (Dropout) goes on where it is.
+        Orders, augments and mixes the examples.
 
     Attributes
     ----------
     history_ : list of dict
-        One an epoch: epoch, loss (nats, mean over the epoch's examples), accuracy, seconds.
+        One an epoch: epoch, loss (nats, mean over the epoch's examples), accuracy, seconds, rate; with validation data,
+        validation_loss and validation_accuracy.
+    best_epoch_ : int
+        Whose parameters were kept; 0 where those of the start were best on the validation data.
     """
 
-    def __init__(self, block: Any, *, epochs: int = 10, batch_size: int = 128, learning_rate: float = 1e-3,
-                 optimizer: str = "adam", weight_decay: float = 0.0, loss: Any = None, random_state: Any = None) -> None:
+    def __init__(self, block: Block, *, epochs: int = 10, batch_size: int = 128, learning_rate: float = 1e-3,
+                 optimizer: str = "adam", optimizer_params: Mapping[str, Any] | None = None, schedule: Any = "cosine",
+                 warm_up: float = 0.0, weight_decay: float = 0.0, rates: Mapping[str, float] | None = None, loss: Any = None,
+                 label_smoothing: float = 0.0, mixup: float = 0.0, class_weights: np.ndarray | None = None,
+                 clip_gradient: float | None = None,
+                 augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+                 patience: int | None = None, average_last: int = 0, callbacks: Sequence[Callback] = (),
+                 checkpoint_dir: str | os.PathLike[str] | None = None, contexts: Sequence[Any] = (mx.cpu(),),
+                 random_state: Any = None) -> None:
         owner = type(self).__name__
         self.block = block
         self.epochs = check_integer(owner, "epochs", epochs)
         self.batch_size = check_integer(owner, "batch_size", batch_size)
         self.learning_rate = check_positive(owner, "learning_rate", learning_rate)
         self.optimizer = optimizer
-        self.weight_decay = weight_decay
-        self.loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss()
+        self.optimizer_params = dict(optimizer_params or {})
+        self.schedule = schedule
+        self.warm_up = _fraction(owner, "warm_up", warm_up)
+        self.weight_decay = _at_least_zero(owner, "weight_decay", weight_decay)
+        self.rates = dict(rates or {})
+        self.label_smoothing = _fraction(owner, "label_smoothing", label_smoothing)
+        self.mixup = _at_least_zero(owner, "mixup", mixup)
+        self.class_weights = class_weights
+        self.clip_gradient = None if clip_gradient is None else check_positive(owner, "clip_gradient", clip_gradient)
+        self.augment = augment
+        self.patience = None if patience is None else check_integer(owner, "patience", patience)
+        self.average_last = check_integer(owner, "average_last", average_last, 0)
+        self.callbacks = list(callbacks)
+        self.checkpoint_dir = checkpoint_dir
+        self.contexts = list(contexts)
         self.random_state = random_state
+        self.loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not (label_smoothing or mixup))
+        self.stop = False
         self.history_: list[dict[str, float]] = []
+        self.best_epoch_ = 0
 
-    def fit(self, inputs: np.ndarray, codes: np.ndarray) -> Trainer:
-        """Train on network input (n, ...) and class codes (n,).
+    def fit(self, inputs: np.ndarray | Inputs, codes: np.ndarray,
+            validation: tuple[np.ndarray | Inputs, np.ndarray] | None = None) -> Trainer:
+        """Train on network inputs, each (n, ...), and class codes (n,).
+
+        Parameters
+        ----------
+        inputs : array or sequence of arrays
+            In the order of the block's inputs.
+        codes : numpy.ndarray of int (n,)
+        validation : tuple of inputs and codes, optional
+            Measured before the first epoch and after each; the parameters with the least loss on it are kept.
 
         Raises
         ------
         DataError
-            Inputs and codes differ in number, or there are none.
-        XferError
-            The loss is no longer finite; the message says at which step.
+            Inputs and codes differ in number, or there are none; the batch is larger than the data.
+        TrainingError
+            The loss is no longer finite, and no epoch before had improved; the block then holds what it held before that
+            epoch. Where one had, its parameters are kept, with a warning.
+        PersistenceError
+            The checkpoint is of another run.
         """
-        if len(inputs) != len(codes) or len(inputs) == 0:
-            raise DataError(f"Training needs as many labels as examples, at least one; got {len(codes)} and {len(inputs)}.")
-        seed = child_seed(root_seed(type(self).__name__, self.random_state), "order of examples")
-        self.order_ = np.random.default_rng(seed)
-        self.history_ = []
-        steps = -(-len(inputs) // self.batch_size)
+        arrays, codes = self._check(inputs, codes)
+        held_out = None if validation is None else self._check(*validation)
+        self._seed = child_seed(root_seed(type(self).__name__, self.random_state), "training")
+        self.history_, self.stop, self.best_epoch_ = [], False, 0
+        self._best_loss, self._best = math.inf, dict[str, np.ndarray]()
+        self._sum: dict[str, Any] = {}
+        steps = -(-len(codes) // self.batch_size)
         self.optimizer_ = self.make_optimizer(steps * self.epochs)
         self.block.hybridize(static_alloc=True, static_shape=True)
-        for epoch in range(1, self.epochs + 1):
-            record = self.run_epoch(epoch, inputs, codes)
-            self.history_.append(record)
-            logger.info("epoch %d/%d: loss %.4f, accuracy %.4f, %.1f s", epoch, self.epochs, record["loss"],
-                        record["accuracy"], record["seconds"])
+        self._warm_start(arrays)
+        finished = self._resume(self._run(arrays, codes))
+        if held_out is not None and not finished:
+            self._best_loss, self._best = self.evaluate(*held_out)["loss"], self._values()
+        self._tell("on_fit_start")
+        with Progress(type(self).__name__, self.epochs * steps) as self._progress:
+            self.fit_loop(finished + 1, arrays, codes, held_out)
+        self._keep(held_out is not None)
+        self._tell("on_fit_end")
         return self
+
+    def fit_loop(self, first: int, inputs: Inputs, codes: np.ndarray, validation: tuple[Inputs, np.ndarray] | None) -> None:
+        """The epochs from `first` on."""
+        for epoch in range(first, self.epochs + 1):
+            if self.stop or self._patience_is_over():
+                return
+            before = self._values()
+            self._tell("on_epoch_start", epoch)
+            try:
+                record = self.run_epoch(epoch, inputs, codes)
+                if validation is not None:
+                    record.update({f"validation_{name}": value for name, value in self.evaluate(*validation).items()})
+            except TrainingError as error:
+                self._set_values(before)
+                if not self.best_epoch_:
+                    raise
+                warnings.warn(f"{error} The parameters of epoch {self.best_epoch_} are kept.", RuntimeWarning, stacklevel=3)
+                return
+            self.history_.append(record)
+            self._after_epoch(epoch, record)
+            logger.info("epoch %d/%d: %s", epoch, self.epochs,
+                        ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch"))
+            self._tell("on_epoch_end", record)
+            self._save(epoch, inputs, codes)
 
     def make_optimizer(self, steps: int) -> Any:
         """Gluon's trainer over the parameters that may move, for so many steps."""
-        schedule = _HalfCosine(steps, self.learning_rate)
-        params = {name: p for name, p in self.block.collect_params().items() if p.grad_req != "null"}
-        return mx.gluon.Trainer(params, self.optimizer, {"learning_rate": self.learning_rate, "wd": self.weight_decay,
-                                                         "lr_scheduler": schedule}, kvstore=None)
+        owner = type(self).__name__
+        schedule = make_schedule(owner, self.schedule, steps, round(self.warm_up * steps), self.learning_rate)
+        moving = {name: p for name, p in self.block.collect_params().items() if p.grad_req != "null"}
+        if not moving:
+            raise parameter_error(owner, "block", "one with parameters that may move", "a block in which all are frozen")
+        unknown = [name for name in self.rates if name not in moving]
+        if unknown:
+            raise parameter_error(owner, "rates", "a dict of parameters that may move", unknown[0])
+        for name, parameter in moving.items():
+            parameter.lr_mult = self.rates.get(name, 1.0)
+            parameter.wd_mult = 1.0 if len(parameter.shape) > 1 else 0.0
+        settings = {"learning_rate": self.learning_rate, "wd": self.weight_decay, "lr_scheduler": schedule,
+                    **self.optimizer_params}
+        try:
+            return mx.gluon.Trainer(moving, self.optimizer, settings, kvstore="device" if len(self.contexts) > 1 else None,
+                                    update_on_kvstore=False)
+        except (TypeError, ValueError) as error:
+            raise parameter_error(owner, "optimizer", f"an optimizer of MXNet with its parameters ({error})",
+                                  self.optimizer) from error
 
-    def run_epoch(self, epoch: int, inputs: np.ndarray, codes: np.ndarray) -> dict[str, float]:
+    def run_epoch(self, epoch: int, inputs: Inputs, codes: np.ndarray) -> dict[str, float]:
         """One pass over the examples in a new order; the epoch's line of the history."""
-        start, total, right = time.perf_counter(), 0.0, 0
-        for step, (batch, targets) in enumerate(self.iterate(inputs, codes), 1):
-            loss, outputs = self.train_step(batch, targets)
-            batch_loss = float(loss.sum().asscalar())
-            if not np.isfinite(batch_loss):
-                raise XferError(f"Training diverged: the loss is {batch_loss} at step {step} of epoch {epoch}. "
-                                f"Lower learning_rate (it is {self.learning_rate}).")
-            total += batch_loss
-            right += int((outputs.argmax(axis=1).asnumpy() == targets.asnumpy()).sum())
-        return {"epoch": epoch, "loss": total / len(inputs), "accuracy": right / len(inputs),
-                "seconds": time.perf_counter() - start}
+        start, total, right, seen = time.perf_counter(), 0.0, 0, 0
+        mx.random.seed(child_seed(self._seed, f"dropout {epoch}"))
+        random = np.random.default_rng([self._seed, epoch])
+        for step, (batch, own) in enumerate(self.iterate(inputs, codes, random), 1):
+            loss, outputs = self.train_step(*self.prepare(batch, own, random), len(own))
+            if not np.isfinite(loss):
+                raise TrainingError(f"Training diverged: the loss is {loss} at step {step} of epoch {epoch}. Lower "
+                                    f"learning_rate (it is {self.learning_rate}), or set clip_gradient.")
+            total, seen = total + loss * len(own), seen + len(own)
+            right += int((outputs.argmax(axis=1) == own).sum())
+            self._tell("on_step_end", step, loss)
+            self._progress.step(f"loss {total / seen:.3f} accuracy {right / seen:.3f}")
+        return {"epoch": epoch, "loss": total / seen, "accuracy": right / seen, "seconds": time.perf_counter() - start,
+                "rate": float(self.optimizer_.learning_rate)}
 
-    def iterate(self, inputs: np.ndarray, codes: np.ndarray) -> Iterator[tuple[Any, Any]]:
+    def iterate(self, inputs: Inputs, codes: np.ndarray, random: np.random.Generator) -> Iterator[tuple[Inputs, np.ndarray]]:
         """Batches of an epoch, in a new order; the last may be smaller."""
-        order = self.order_.permutation(len(inputs))
+        order = random.permutation(len(codes))
         for start in range(0, len(order), self.batch_size):
-            rows = order[start:start + self.batch_size]
-            yield mx.nd.array(self.prepare(inputs[rows])), mx.nd.array(codes[rows])
+            rows = np.sort(order[start:start + self.batch_size])  # sorted: arrays on disk are read in their order
+            yield [array[rows] for array in inputs], codes[rows]
 
-    def prepare(self, batch: np.ndarray) -> np.ndarray:
-        """Change a batch before it is trained on (augmentation); here it stays as it is."""
-        return batch
+    def prepare(self, batch: Inputs, codes: np.ndarray,
+                random: np.random.Generator) -> tuple[Inputs, np.ndarray, np.ndarray]:
+        """Inputs, targets and weights (n,) to train on: augmented, smoothed, mixed, weighted."""
+        arrays = list(batch)
+        if self.augment is not None:
+            arrays[0] = self.augment(arrays[0], random)
+        targets = codes.astype(np.float32)
+        weights = np.ones(len(codes)) if self.class_weights is None else self.class_weights[codes]
+        if self.label_smoothing or self.mixup:
+            targets = soft_targets(codes, self._classes, self.label_smoothing)
+        if self.mixup:
+            arrays, targets = mix(arrays, targets, self.mixup, random)
+        return arrays, targets, weights
 
-    def train_step(self, batch: Any, targets: Any) -> tuple[Any, Any]:
-        """Forward, backward, update; the losses (n,) and the outputs (n, k)."""
+    def train_step(self, inputs: Inputs, targets: np.ndarray, weights: np.ndarray, count: int) -> tuple[float, np.ndarray]:
+        """Forward, backward, update; the mean loss and the outputs (n, k)."""
+        shares = [self._on_device(part, inputs, targets, weights[:, np.newaxis]) for part in self._shares(count)]
         with mx.autograd.record():
-            outputs = self.block(batch)
-            loss = self.loss(outputs, targets)
-        loss.backward()
-        self.optimizer_.step(len(targets))
-        return loss, outputs
+            outputs = [self.block(*share[:-2]) for share in shares]
+            losses = [self.loss(output, *share[-2:]) for output, share in zip(outputs, shares, strict=True)]
+        mx.autograd.backward(losses)
+        if self.clip_gradient is None:
+            self.optimizer_.step(count)
+        else:
+            self.optimizer_.allreduce_grads()
+            self._clip(self.clip_gradient * count)
+            self.optimizer_.update(count)
+        return (float(sum(loss.sum().asscalar() for loss in losses)) / count,
+                np.concatenate([output.asnumpy() for output in outputs]))
+
+    def evaluate(self, inputs: Inputs, codes: np.ndarray) -> dict[str, float]:
+        """Mean loss of logits in nats, without smoothing and weights, and accuracy, as the block predicts."""
+        losses, right = 0.0, 0
+        for start in range(0, len(codes), self.batch_size):
+            own = codes[start:start + self.batch_size]
+            batch = [mx.nd.array(array[start:start + self.batch_size], ctx=self.contexts[0]) for array in inputs]
+            logits = self.block(*batch).asnumpy()
+            shifted = logits - logits.max(axis=1, keepdims=True)
+            chances = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+            losses -= float(chances[np.arange(len(own)), own].sum())
+            right += int((logits.argmax(axis=1) == own).sum())
+        return {"loss": losses / len(codes), "accuracy": right / len(codes)}
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _check(self, inputs: Any, codes: np.ndarray) -> tuple[Inputs, np.ndarray]:
+        arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+        lengths = {len(array) for array in arrays} | {len(codes)}
+        if len(lengths) > 1 or 0 in lengths:
+            raise DataError(f"Training needs as many labels as examples, at least one; got {len(codes)} and "
+                            f"{', '.join(str(len(array)) for array in arrays)}.")
+        return arrays, np.asarray(codes).astype(np.int64)
+
+    def _warm_start(self, inputs: Inputs) -> None:
+        """Run one example through the block: its shapes are known then, and how many classes it has."""
+        rows = [mx.nd.array(array[:1], ctx=self.contexts[0]) for array in inputs]
+        self._classes = self.block(*rows).shape[1]
+
+    def _shares(self, count: int) -> list[tuple[slice, Any]]:
+        ends = np.linspace(0, count, min(len(self.contexts), count) + 1).astype(int)
+        return [(slice(start, stop), context) for start, stop, context
+                in zip(ends[:-1], ends[1:], self.contexts, strict=False)]
+
+    def _on_device(self, share: tuple[slice, Any], inputs: Inputs, *rest: np.ndarray) -> list[NDArray]:
+        part, context = share
+        return [mx.nd.array(array[part], ctx=context) for array in (*inputs, *rest)]
+
+    def _clip(self, norm: float) -> None:
+        for context in self.contexts:
+            gradients = [p.grad(context) for p in self.optimizer_._params]
+            mx.gluon.utils.clip_global_norm(gradients, norm, check_isfinite=False)
+
+    def _values(self) -> dict[str, np.ndarray]:
+        mx.nd.waitall()  # BatchNorm's backward pass writes its statistics unseen by MXNet's scheduler
+        return {name: p.data(self.contexts[0]).asnumpy() for name, p in self.block.collect_params().items()}
+
+    def _set_values(self, values: Mapping[str, np.ndarray]) -> None:
+        for name, parameter in self.block.collect_params().items():
+            parameter.set_data(mx.nd.array(values[name], dtype=values[name].dtype))
+
+    def _after_epoch(self, epoch: int, record: Mapping[str, float]) -> None:
+        if record.get("validation_loss", -epoch) < self._best_loss:  # without validation data the last epoch is the best
+            self._best_loss, self._best, self.best_epoch_ = record.get("validation_loss", -epoch), {}, epoch
+            if "validation_loss" in record:
+                self._best = self._values()
+        if epoch > self.epochs - self.average_last:
+            values = self._values()
+            self._sum = {name: self._sum.get(name, 0.0) + value.astype(np.float64) for name, value in values.items()}
+
+    def _patience_is_over(self) -> bool:
+        return (self.patience is not None and "validation_loss" in (self.history_ or [{}])[-1]
+                and self.history_[-1]["epoch"] - self.best_epoch_ >= self.patience)
+
+    def _keep(self, validated: bool) -> None:
+        """Put the mean of the last epochs, or the best, into the block."""
+        if self._sum and not self.stop and len(self.history_) == self.epochs:
+            self._set_values({name: (value / self.average_last).astype(np.float32) for name, value in self._sum.items()})
+        elif validated and self._best:
+            self._set_values(self._best)
+
+    def _tell(self, event: str, *values: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self, *values)
+
+    def _run(self, inputs: Inputs, codes: np.ndarray) -> dict[str, Any]:
+        """What tells this run from others."""
+        settings = {name: getattr(self, name) for name in (
+            "epochs", "batch_size", "learning_rate", "optimizer", "warm_up", "weight_decay", "label_smoothing", "mixup",
+            "clip_gradient", "average_last")}
+        first = np.ascontiguousarray(inputs[0][:1])
+        return {**settings, "schedule": getattr(self.schedule, "__dict__", self.schedule), "seed": self._seed,
+                "examples": len(codes), "labels": zlib.crc32(codes.tobytes()), "first input": zlib.crc32(first.tobytes()),
+                "parameters": [[name, list(p.shape)] for name, p in self.block.collect_params().items()]}
+
+    def _save(self, epoch: int, inputs: Inputs, codes: np.ndarray) -> None:
+        if self.checkpoint_dir is None:
+            return
+        remembered, updates = checkpoint.optimizer_state(self.optimizer_)
+        arrays = {f"{kind}/{name}": value for kind, values in (
+            ("parameter", self._values()), ("best", self._best), ("sum", self._sum), ("optimizer", remembered))
+            for name, value in values.items()}
+        best = {"epoch": self.best_epoch_, "loss": self._best_loss}
+        checkpoint.write(self.checkpoint_dir, checkpoint.State(self._run(inputs, codes), epoch, self.history_, best, arrays,
+                                                               updates))
+
+    def _resume(self, run: Mapping[str, Any]) -> int:
+        """Take up the run that the folder keeps; the last epoch it finished, 0 where there is none."""
+        state = None if self.checkpoint_dir is None else checkpoint.read(self.checkpoint_dir, run)
+        if state is None:
+            return 0
+        kinds: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "best": {}, "sum": {}, "optimizer": {}}
+        for key, array in state.arrays.items():
+            kind, _, name = key.partition("/")
+            kinds[kind][name] = array
+        self._set_values(kinds["parameter"])
+        self._best, self._sum, self.history_ = kinds["best"], kinds["sum"], state.history
+        self.best_epoch_, self._best_loss = int(state.best["epoch"]), state.best["loss"]
+        checkpoint.restore_optimizer(self.optimizer_, kinds["optimizer"], state.updates)
+        logger.info("training goes on after epoch %d, from %s", state.epoch, os.fspath(self.checkpoint_dir or ""))
+        return state.epoch
+
+
+def _fraction(owner: str, name: str, value: Any) -> float:
+    if not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise parameter_error(owner, name, "at least 0 and below 1", value)
+    return float(value)
+
+
+def _at_least_zero(owner: str, name: str, value: Any) -> float:
+    if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise parameter_error(owner, name, "a number of at least 0", value)
+    return float(value)

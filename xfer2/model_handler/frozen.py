@@ -1,0 +1,78 @@
+"""Where a network's frozen part ends: what is computed once, and what is trained on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xfer2.model_handler import edits
+from xfer2.model_handler.graph import query
+from xfer2.model_handler.graph.model import Edge, Graph
+from xfer2.model_handler.network import Network
+
+_RANDOM = ("Dropout", "dropout", "random", "sample", "shuffle", "RNN", "RReLU")
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The cut between what training cannot change and the rest.
+
+    Attributes
+    ----------
+    layers : tuple of str
+        Outputs of the fixed part that the rest needs.
+    inputs : tuple of str
+        Inputs of the network that the rest needs as well.
+    upper : Network
+        The rest; its inputs are `layers`, then `inputs`, under the same names.
+    """
+
+    layers: tuple[str, ...]
+    inputs: tuple[str, ...]
+    upper: Network
+
+
+def frontier(network: Network) -> Frontier | None:
+    """Cut a network above its frozen part; None where nothing with parameters is fixed, or nothing is left to train.
+
+    A layer is fixed where it and all that feeds it are frozen or have no parameters, and none of it is random: Dropout in a
+    frozen part draws anew in every epoch, and what is above it is not fixed.
+    """
+    graph = network.graph
+    fixed = _fixed(network)
+    parameters = set(network.parameter_names)
+    if not any(edge.node in parameters for name in fixed for edge in graph.by_name[name].inputs):
+        return None
+    if any(edge.node in fixed for edge in graph.outputs):
+        return None
+    cuts: dict[str, None] = {}
+    inputs: dict[str, None] = {}
+    for node in graph.nodes:
+        if node.is_variable or node.name in fixed:
+            continue
+        for edge in node.inputs:
+            if edge.node in fixed:
+                cuts[_name(graph, edge)] = None
+            elif edge.node in network.inputs:
+                inputs[edge.node] = None
+    outputs = [_name(graph, edge) for edge in graph.outputs]
+    upper = edits.extract(network, outputs, [*cuts, *inputs])
+    return Frontier(tuple(cuts), tuple(inputs), upper)
+
+
+def _fixed(network: Network) -> set[str]:
+    graph, fixed = network.graph, set[str]()
+    parameters, sources = set(network.parameter_names), set(network.inputs)
+    for node in graph.nodes:
+        if node.is_variable or any(word in str(node.op) for word in _RANDOM) or node.subgraphs:
+            continue
+        own = [edge.node for edge in node.inputs if edge.node in parameters]
+        rest = [edge.node for edge in node.inputs if edge.node not in parameters]
+        held = not own or node.name in network.frozen
+        if held and rest and all(name in fixed or name in sources for name in rest):
+            fixed.add(node.name)
+    return fixed
+
+
+def _name(graph: Graph, edge: Edge) -> str:
+    """What `query.resolve_output` reads as this edge."""
+    return edge.node if query.used_outputs(graph, edge.node) == (0,) else f"{edge.node}_output{edge.output}"

@@ -1,0 +1,126 @@
+"""A training run on disk: written after every epoch, read by the same run when it starts again."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xfer2._mxnet import mx
+from xfer2.exceptions import PersistenceError
+
+FILE = "training.safetensors"
+
+
+@dataclass
+class State:
+    """All that the epochs to come depend on.
+
+    Attributes
+    ----------
+    run : dict
+        What tells this run from others: settings, sizes, a sum over the data.
+    epoch : int
+        The last one finished.
+    history : list of dict
+    best : dict
+        ``epoch`` and ``loss`` of the values kept as best.
+    arrays : dict of str to numpy.ndarray
+        ``parameter/NAME``, ``best/NAME``, ``sum/NAME`` and ``optimizer/INDEX/PART``.
+    updates : dict of str to int
+        Steps the optimizer has made, by index.
+    """
+
+    run: dict[str, Any]
+    epoch: int
+    history: list[dict[str, float]]
+    best: dict[str, float]
+    arrays: dict[str, np.ndarray]
+    updates: dict[str, int]
+
+
+def write(folder: str | os.PathLike[str], state: State) -> None:
+    """Write a state; where that fails, the one before stays, and training goes on with a warning."""
+    from safetensors.numpy import save_file
+
+    path, scratch = Path(folder) / FILE, Path(folder) / f".{FILE}.new"
+    said = {name: getattr(state, name) for name in ("run", "epoch", "history", "best", "updates")}
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        save_file({name: np.ascontiguousarray(array) for name, array in state.arrays.items()}, str(scratch),
+                  metadata={"training": json.dumps(said)})
+        with scratch.open("rb") as file:
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except Exception as error:  # noqa: BLE001 - safetensors has its own errors for a full disk
+        with suppress(OSError):
+            scratch.unlink()
+        warnings.warn(f"The checkpoint of epoch {state.epoch} could not be written to {str(path)!r} ({error}); the one "
+                      "before stays, and training goes on.", RuntimeWarning, stacklevel=2)
+
+
+def read(folder: str | os.PathLike[str], run: Mapping[str, Any]) -> State | None:
+    """The state in a folder, None where there is none.
+
+    Raises
+    ------
+    PersistenceError
+        It is of another run than `run`, or cannot be read.
+    """
+    from safetensors import safe_open
+
+    path = Path(folder) / FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(str(path), "numpy") as file:
+            said = json.loads((file.metadata() or {})["training"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        state = State(arrays=arrays, **said)
+    except Exception as error:
+        raise PersistenceError(f"The checkpoint {str(path)!r} cannot be read: {error}. Remove it to begin anew.") from error
+    different = [name for name in run if state.run.get(name) != run[name]]
+    if different:
+        name = different[0]
+        raise PersistenceError(f"The checkpoint {str(path)!r} is of another run: its {name} is {state.run.get(name)!r}, "
+                               f"this run's {run[name]!r}. Choose another checkpoint_dir, or remove it to begin anew.")
+    return state
+
+
+def optimizer_state(trainer: Any) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """What a Gluon trainer's optimizer remembers: arrays by ``INDEX/PART``, and steps by index."""
+    arrays = {}
+    for index, value in trainer._updaters[0].states.items():
+        for part, array in enumerate(value if isinstance(value, (list, tuple)) else [value]):
+            if array is not None:
+                arrays[f"{index}/{part}/{'one' if array is value else 'many'}"] = array.asnumpy()
+    return arrays, {str(index): int(count) for index, count in trainer._optimizer._index_update_count.items()}
+
+
+def restore_optimizer(trainer: Any, arrays: Mapping[str, np.ndarray], updates: Mapping[str, int]) -> None:
+    """Give a new Gluon trainer what another one's optimizer remembered."""
+    contexts = trainer._contexts
+    for number, updater in enumerate(trainer._updaters):
+        states: dict[int, Any] = {}
+        for key in sorted(arrays):
+            index, _, kind = key.split("/")
+            array = mx.nd.array(arrays[key], ctx=contexts[number], dtype=arrays[key].dtype)
+            if kind == "one":
+                states[int(index)] = array
+            else:
+                states[int(index)] = (*states.get(int(index), ()), array)
+        updater.states = states
+        updater.states_synced = dict.fromkeys(states, True)
+    counts = {int(index): count for index, count in updates.items()}
+    optimizer = trainer._optimizer
+    for number in optimizer._all_index_update_counts or {0: None}:
+        optimizer._all_index_update_counts[number] = dict(counts)
+    optimizer._index_update_count = optimizer._all_index_update_counts[0]
+    optimizer.num_update = max(counts.values(), default=0)
