@@ -14,6 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from xfer2._random import child_seed
 from xfer2.exceptions import DataError, ParameterError
+from xfer2.heads import svm
 from xfer2.heads._features import held_out_parts, two_columns
 from xfer2.heads.svm import GRID, SvmHead, _held_out_margins
 from xfer2.uncertainty.calibration import expected_calibration_error, fit_temperature, negative_log_likelihood, row_losses
@@ -156,3 +157,12 @@ def test_one_class_and_no_fit():
         SvmHead().fit(X[:5], np.zeros(5))
     with pytest.raises(NotFittedError):
         SvmHead().predict(X[:5])
+
+
+def test_of_many_rows_some_serve_to_choose(monkeypatch):
+    monkeypatch.setattr(svm, "_CHOICE_ROWS", 120)
+    few = SvmHead(random_state=0).fit(X[TRAIN], Y[TRAIN])
+    monkeypatch.undo()
+    all_of_them = SvmHead(random_state=0).fit(X[TRAIN], Y[TRAIN])
+    assert few.temperature_ != all_of_them.temperature_
+    assert few.score(X[TEST], Y[TEST]) > all_of_them.score(X[TEST], Y[TEST]) - 0.02

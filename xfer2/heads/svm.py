@@ -17,11 +17,12 @@ from threadpoolctl import threadpool_limits
 
 from xfer2._random import child_seed, root_seed
 from xfer2._validation import check_choice, check_integer, check_positive
-from xfer2.heads._features import classes_and_codes, held_out_parts, standardisation, two_columns
+from xfer2.heads._features import classes_and_codes, held_out_parts, standardisation, stratified_rows, two_columns
 from xfer2.uncertainty.calibration import fit_temperature, row_losses
 from xfer2.uncertainty.predictions import Prediction
 
 GRID = (1.0, 3.0, 10.0)
+_CHOICE_ROWS = 5000  # rows that C and the temperature are chosen on: their kernel matrix is kept whole
 
 
 def _calibrates(head: SvmHead) -> bool:
@@ -49,8 +50,8 @@ class SvmHead(ClassifierMixin, BaseEstimator):
         Learn a temperature from cross-validated margins. Without it there are no probabilities, and where C is given
         nothing is cross-validated.
     folds : int
-        Folds of that cross-validation; of many rows, as many of the folds as hold out 1,000 rows. A class with a single row
-        is never held out.
+        Folds of that cross-validation; of many rows, as many of the folds as hold out 1,000 rows, of 5,000 rows at most. A
+        class with a single row is never held out.
     random_state : int, RandomState or None
         Shuffles the folds.
 
@@ -135,6 +136,8 @@ class SvmHead(ClassifierMixin, BaseEstimator):
 
     def _choose(self, X: np.ndarray, codes: np.ndarray, seed: int) -> tuple[float, float]:
         """C and the temperature, by margins of standardised features that were held out."""
+        rows = stratified_rows(codes, _CHOICE_ROWS, child_seed(seed, "rows"))
+        X, codes = X[rows], codes[rows]
         parts = held_out_parts(codes, child_seed(seed, "folds"), self.folds)
         if not parts or (not self.calibrate and self.C is not None):
             return 1.0 if self.C is None else float(self.C), 1.0
