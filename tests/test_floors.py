@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
-    0: ["__init__", "exceptions", "_validation", "_optional", "_random", "_mxnet", "_lazy", "_progress", "_version"],
+    0: ["__init__", "exceptions", "_validation", "_optional", "_random", "_mxnet", "_lazy", "_progress", "_scaling",
+        "_version"],
     1: ["model_handler/__init__", "model_handler/exceptions", "model_handler/graph/*", "model_handler/network",
         "model_handler/symbols", "model_handler/params", "uncertainty/*", "persistence"],
     2: ["model_handler/sources", "model_handler/targets", "model_handler/summary", "model_handler/picture",

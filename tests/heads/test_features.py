@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from sklearn.preprocessing import StandardScaler
 
+from xfer2._scaling import standardisation, unit_rows
 from xfer2.exceptions import DataError, ParameterError
 from xfer2.heads._features import (
     classes_and_codes,
@@ -17,10 +18,8 @@ from xfer2.heads._features import (
     layer_columns,
     principal_axes,
     rotate,
-    standardisation,
     stratified_rows,
     two_columns,
-    unit_rows,
 )
 
 # integers have no singular values between 0 and those that count; degenerate matrices are frequent

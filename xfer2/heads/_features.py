@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 
+from xfer2._scaling import unit_rows
 from xfer2._validation import parameter_error
 from xfer2.exceptions import DataError
 
@@ -32,13 +33,6 @@ def classes_and_codes(owner: str, y: Any) -> tuple[np.ndarray, np.ndarray]:
     return classes, codes
 
 
-def standardisation(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column (d,); a column that does not vary, but for rounding, has deviation 1."""
-    mean, deviation = X.mean(axis=0), X.std(axis=0)
-    varies = deviation > max(10, len(X)) * np.finfo(float).eps * np.abs(mean)  # a sum's rounding grows with its rows
-    return mean, np.where(varies & (deviation > 0), deviation, 1.0)
-
-
 def rotate(X: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows in an orthonormal basis of their span, and that basis (r, d); unchanged, and None, where rows are many.
 
@@ -51,12 +45,6 @@ def rotate(X: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return left[:, kept] * singular[kept], basis[kept]
 
 
-def unit_rows(X: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1; a row of zeros stays one."""
-    lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    return X / np.where(lengths > 0, lengths, 1.0)
-
-
 def layer_columns(owner: str, columns: Mapping[str, Any] | None, width: int) -> dict[str, np.ndarray]:
     """The columns of each layer, checked: every one of `width` in one layer; None is one layer, ``"features"``."""
     if columns is None:
@@ -66,6 +54,12 @@ def layer_columns(owner: str, columns: Mapping[str, Any] | None, width: int) -> 
     if not np.array_equal(np.sort(together), np.arange(width)) or any(len(positions) == 0 for positions in found.values()):
         raise parameter_error(owner, "columns", f"a dict of layers, each of the {width} columns in one of them", columns)
     return {layer: positions.astype(int) for layer, positions in found.items()}
+
+
+def layers_of(X: np.ndarray, positions: Iterable[np.ndarray], unit: bool = True) -> list[np.ndarray]:
+    """Features by layer, one array (n, width) each; with `unit`, rows of more than one column scaled to length 1."""
+    layers = [X[:, own] for own in positions]
+    return [unit_rows(layer) if unit and layer.shape[1] > 1 else layer for layer in layers]
 
 
 def stratified_rows(codes: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -107,6 +101,9 @@ def principal_axes(X: np.ndarray) -> np.ndarray:
 
 
 def two_columns(logits: np.ndarray) -> np.ndarray:
-    """Logits with one column a class: one logit alone, (n,) or (n, 1), is the second class's, and the first's is 0."""
-    single = logits if logits.ndim == 1 else logits[:, 0] if logits.shape[1] == 1 else None
-    return logits if single is None else np.stack([np.zeros_like(single), single], axis=1)
+    """Logits with one column a class, on the last axis: one logit alone is the second class's, and the first's is 0.
+
+    Logits are (n,), (n, 1) or (n, k), or samples of them (s, n, 1) or (s, n, k).
+    """
+    columns = logits[:, np.newaxis] if logits.ndim == 1 else logits
+    return columns if columns.shape[-1] > 1 else np.concatenate([np.zeros_like(columns), columns], axis=-1)

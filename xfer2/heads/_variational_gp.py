@@ -13,6 +13,7 @@ from sklearn.cluster import MiniBatchKMeans
 from threadpoolctl import threadpool_limits
 
 from xfer2._progress import Progress
+from xfer2.heads._dirichlet_gp import squared_distances
 from xfer2.heads._gpytorch import gpytorch
 
 _BATCH = 512
@@ -151,7 +152,6 @@ def _converged(losses: Sequence[float]) -> bool:
 
 def _median_distance(layer: np.ndarray, seed: int) -> float:
     some = layer[np.random.default_rng(seed).permutation(len(layer))[:500]]
-    distances = np.linalg.norm(some[:, np.newaxis] - some[np.newaxis, :], axis=2) if some.shape[1] <= 64 else np.sqrt(
-        np.maximum((some**2).sum(1)[:, np.newaxis] + (some**2).sum(1) - 2 * some @ some.T, 0))
+    distances = np.sqrt(squared_distances(some, some))
     apart = distances[distances > 1e-6]
     return float(np.median(apart)) if len(apart) else 1.0

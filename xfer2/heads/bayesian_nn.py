@@ -11,14 +11,14 @@ from threadpoolctl import threadpool_limits
 
 from xfer2._progress import Progress
 from xfer2._random import child_seed, root_seed
+from xfer2._scaling import standardisation
 from xfer2._validation import check_integer, check_positive, parameter_error
 from xfer2.heads._features import (
     classes_and_codes,
     held_out_parts,
     layer_columns,
+    layers_of,
     principal_axes,
-    standardisation,
-    unit_rows,
 )
 from xfer2.heads._mean_field import MeanField, Training
 from xfer2.heads._posterior import PosteriorHead, normal_draws, rows_for_choice
@@ -162,9 +162,7 @@ class BayesianNeuralNetworkHead(PosteriorHead):
         return max(draws.shape[1] for draws in self.draws_)
 
     def _prepare(self, X: np.ndarray) -> np.ndarray:
-        standard = (X - self.mean_) / self.scale_
-        layers = [standard[:, positions] for positions in self._positions]
-        return np.concatenate([layer if layer.shape[1] == 1 else unit_rows(layer) for layer in layers], axis=1)
+        return np.concatenate(layers_of((X - self.mean_) / self.scale_, self._positions), axis=1)
 
     def _logit_samples(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         prepared = self._prepare(X)

@@ -10,15 +10,15 @@ import torch
 from sklearn.utils.validation import validate_data
 
 from xfer2._random import child_seed, root_seed
+from xfer2._scaling import standardisation
 from xfer2._validation import check_integer
 from xfer2.heads._dirichlet_gp import ExactPosterior, Hyperparameters, Solution, learn, solve, squared_distances
 from xfer2.heads._features import (
     classes_and_codes,
     held_out_parts,
     layer_columns,
-    standardisation,
+    layers_of,
     stratified_rows,
-    unit_rows,
 )
 from xfer2.heads._posterior import PosteriorHead, normal_draws, rows_for_choice
 from xfer2.heads._variational_gp import VariationalPosterior
@@ -132,11 +132,7 @@ class GaussianProcessHead(PosteriorHead):
 
     def _layers(self, X: np.ndarray) -> list[np.ndarray]:
         """Prepared features, one array (n, width) a layer."""
-        standard = (X - self.mean_) / self.scale_
-        layers = [standard[:, positions] for positions in self._positions]
-        if not self.apply_l2_norm:
-            return layers
-        return [layer if layer.shape[1] == 1 else unit_rows(layer) for layer in layers]
+        return layers_of((X - self.mean_) / self.scale_, self._positions, self.apply_l2_norm)
 
     def _fit_exact(self, owner: str, layers: list[np.ndarray], codes: np.ndarray, seed: int) -> ExactPosterior:
         rows = self._learning_rows(codes, child_seed(seed, "rows"))

@@ -102,7 +102,7 @@ class LaplaceHead(PosteriorHead):
                     mean, work.X[some], draws) for fold, some, mean in zip(work.folds, held_out, means, strict=True)]
                 codes = work.codes[np.concatenate(held_out)]
                 self.spread_, self.temperature_ = fit_spread(two_columns(np.concatenate(means)),
-                                                             _two_columns_each(np.concatenate(samples, axis=1)), codes)
+                                                             two_columns(np.concatenate(samples, axis=1)), codes)
             self.curvature_ = Curvature.at(work.X, work.X @ work.coef.T + mode.intercept_, 1 / mode.C_)
         self.rotation_ = work.rotation
         return self
@@ -113,7 +113,7 @@ class LaplaceHead(PosteriorHead):
         inside = standard if self.rotation_ is None else standard @ self.rotation_.T
         outside = np.maximum((standard**2).sum(axis=1) - (inside**2).sum(axis=1), 0.0)
         samples = self.curvature_.samples(mean, inside, self.draws_, outside)
-        return two_columns(mean), _two_columns_each(samples)
+        return two_columns(mean), two_columns(samples)
 
 
 @dataclass
@@ -155,10 +155,6 @@ class Curvature:
         projected = (_with_one(X) @ self.feature_axes) ** 2
         variance = projected @ (1 / self.precision) + np.reshape(outside, (-1, 1)) / self.prior_precision
         return mean + (draws[:, np.newaxis] * np.sqrt(variance)) @ self.logit_axes.T
-
-
-def _two_columns_each(samples: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros_like(samples), samples], axis=2) if samples.shape[2] == 1 else samples
 
 
 def _with_one(X: np.ndarray) -> np.ndarray:

@@ -16,8 +16,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from xfer2._random import child_seed, root_seed
+from xfer2._scaling import standardisation
 from xfer2._validation import check_choice, check_integer, check_positive
-from xfer2.heads._features import classes_and_codes, held_out_parts, standardisation, stratified_rows, two_columns
+from xfer2.heads._features import classes_and_codes, held_out_parts, stratified_rows, two_columns
 from xfer2.uncertainty.calibration import fit_temperature, row_losses
 from xfer2.uncertainty.predictions import Prediction
 

@@ -22,6 +22,7 @@ from xfer2.training import checkpoint
 from xfer2.training.callbacks import Callback
 from xfer2.training.losses import mix, soft_targets
 from xfer2.training.schedules import make_schedule
+from xfer2.uncertainty.calibration import row_losses
 
 logger = logging.getLogger("xfer2")
 
@@ -139,7 +140,7 @@ class Trainer:
         Raises
         ------
         DataError
-            Inputs and codes differ in number, or there are none; the batch is larger than the data.
+            Inputs and codes differ in number, or there are none.
         TrainingError
             The loss is no longer finite, and no epoch before had improved; the block then holds what it held before that
             epoch. Where one had, its parameters are kept, with a warning.
@@ -273,9 +274,7 @@ class Trainer:
             own = codes[start:start + self.batch_size]
             batch = [mx.nd.array(array[start:start + self.batch_size], ctx=self.contexts[0]) for array in inputs]
             logits = self.block(*batch).asnumpy()
-            shifted = logits - logits.max(axis=1, keepdims=True)
-            chances = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-            losses -= float(chances[np.arange(len(own)), own].sum())
+            losses += float(row_losses(logits, own).sum())
             right += int((logits.argmax(axis=1) == own).sum())
         return {"loss": losses / len(codes), "accuracy": right / len(codes)}
 

@@ -12,6 +12,7 @@ from scipy.special import log_softmax, logsumexp
 from xfer2._random import root_seed
 from xfer2._validation import check_integer, check_positive, parameter_error
 from xfer2.exceptions import DataError
+from xfer2.uncertainty.predictions import label_codes
 
 _SPREADS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05)
 
@@ -199,11 +200,7 @@ def negative_log_likelihood(labels: Any, probabilities: Any, classes: Any) -> fl
     """Mean negative log probability of the true class, in nats; a label outside `classes` is an error."""
     truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
     _check_rows(truth, chances, names)
-    positions = {name: column for column, name in enumerate(names.tolist())}
-    unknown = sorted({str(label) for label in truth.tolist() if label not in positions})
-    if unknown:
-        raise DataError(f"negative_log_likelihood: the label {unknown[0]!r} is not among the classes.")
-    own = chances[np.arange(len(truth)), [positions[label] for label in truth.tolist()]]
+    own = chances[np.arange(len(truth)), label_codes("negative_log_likelihood", truth, names, len(truth))]
     return float(-np.log(np.clip(own, np.finfo(float).tiny, None)).mean())
 
 

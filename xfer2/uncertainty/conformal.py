@@ -11,7 +11,7 @@ import numpy as np
 from xfer2._random import child_seed, root_seed
 from xfer2._validation import check_choice, check_positive, parameter_error
 from xfer2.exceptions import DataError
-from xfer2.uncertainty.predictions import Prediction
+from xfer2.uncertainty.predictions import Prediction, label_codes, shown_classes
 
 # MAPIE takes numbers within 1e-8 of each other for equal. Left so, a class of smaller probability is in no set, and a class
 # whose score is just below the threshold may be dropped: a classifier that is too sure then misses its coverage by far.
@@ -103,7 +103,7 @@ class ConformalSets:
         check_choice("ConformalSets", "method", self.method, ("lac", "aps", "raps"))
         seed = root_seed("ConformalSets", self.random_state)
         chances = _probabilities(prediction)
-        codes = _codes("ConformalSets.fit", labels, prediction.classes, len(prediction))
+        codes = label_codes("ConformalSets.fit", labels, prediction.classes, len(prediction))
         order = np.random.default_rng(child_seed(seed, "split")).permutation(len(codes))
         tuning, rest = order[:self._tuning_rows(len(codes))], order[self._tuning_rows(len(codes)):]
 
@@ -144,8 +144,9 @@ class ConformalSets:
             raise NotFittedError("ConformalSets is not fitted yet: call fit with held-out predictions and their labels.")
         chances = _probabilities(prediction)
         if np.asarray(prediction.classes).tolist() != self.classes_.tolist():
-            raise DataError(f"ConformalSets: the classes must be those of fit in the same order, {_shown(self.classes_)}; "
-                            f"got {_shown(prediction.classes)}. Predict with the classifier that the sets were fitted on.")
+            raise DataError("ConformalSets: the classes must be those of fit in the same order, "
+                            f"{shown_classes(self.classes_)}; got {shown_classes(prediction.classes)}. Predict with the "
+                            "classifier that the sets were fitted on.")
         if len(prediction) == 0:
             return np.zeros((0, len(self.classes_)), bool)
         score = _mapie_score(self.method, chances.shape[1], child_seed(self.seed_, "prediction"))
@@ -194,7 +195,7 @@ def empirical_coverage(sets: Any, labels: Any, classes: Any) -> float:
     inside, names = _checked_sets("empirical_coverage", sets), np.asarray(classes)
     if inside.shape[1] != len(names):
         raise DataError(f"empirical_coverage: {len(names)} classes need sets of {len(names)} columns; got {inside.shape}.")
-    codes = _codes("empirical_coverage", labels, names, len(inside))
+    codes = label_codes("empirical_coverage", labels, names, len(inside))
     return float(inside[np.arange(len(codes)), codes].mean())
 
 
@@ -256,26 +257,8 @@ def _probabilities(prediction: Any) -> np.ndarray:
     return padded / padded.sum(axis=1, keepdims=True)
 
 
-def _codes(owner: str, labels: Any, classes: Any, rows: int) -> np.ndarray:
-    """The column of each label (n,), or an error that names the label."""
-    truth, names = np.asarray(labels), np.asarray(classes)
-    if truth.shape != (rows,):
-        raise DataError(f"{owner}: {rows} predictions need labels of shape ({rows},); got {truth.shape}.")
-    positions = {name: column for column, name in enumerate(names.tolist())}
-    unknown = sorted({repr(label) for label in truth.tolist() if label not in positions})
-    if unknown:
-        raise DataError(f"{owner}: the label {unknown[0]} is not among the classes {_shown(names)}. "
-                        "Leave such rows out, or train with examples of it.")
-    return np.array([positions[label] for label in truth.tolist()], int)
-
-
 def _checked_sets(owner: str, sets: Any) -> np.ndarray:
     inside = np.asarray(sets)
     if inside.ndim != 2 or inside.dtype != bool or len(inside) == 0:
         raise parameter_error(owner, "sets", "an array of bool of shape (rows, classes), at least one row", sets)
     return inside
-
-
-def _shown(classes: Any) -> str:
-    names = np.asarray(classes).tolist()
-    return str(names) if len(names) <= 8 else f"[{', '.join(map(repr, names[:8]))}, ... ({len(names)} in all)]"

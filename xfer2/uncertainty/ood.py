@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import rankdata
 
 from xfer2._random import root_seed
+from xfer2._scaling import standardisation, unit_rows
 from xfer2._validation import check_integer, check_positive, parameter_error
 from xfer2.exceptions import DataError
 from xfer2.uncertainty.predictions import Prediction
@@ -119,7 +120,8 @@ class MahalanobisDistance:
         if numbers.shape != (len(rows),) or numbers.dtype.kind not in "iu":
             raise DataError(f"MahalanobisDistance: {len(rows)} rows need integer codes of shape ({len(rows)},); got "
                             f"{numbers.dtype} of shape {numbers.shape}.")
-        rows, self.mean_, self.scale_ = _standardise(rows)
+        self.mean_, self.scale_ = standardisation(rows)
+        rows = (rows - self.mean_) / self.scale_
         count, width = rows.shape
         _, member = np.unique(numbers, return_inverse=True)
         centers = np.stack([rows[member == number].mean(axis=0) for number in range(member.max() + 1)])
@@ -285,19 +287,9 @@ def _ledoit_wolf(squares: np.ndarray, variances: np.ndarray, width: int) -> floa
     return float(np.clip(noise / distance, 0, 1)) if distance > 0 else 0.0
 
 
-def _standardise(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Standardised rows, mean and scale; a column that does not vary, but for rounding, has scale 1."""
-    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
-    scale = np.where(deviation > 10 * np.finfo(float).eps * np.abs(mean), deviation, 1.0)
-    return (rows - mean) / scale, mean, scale
-
-
 def _unit(rows: np.ndarray) -> np.ndarray:
-    """Rows at length 1, in float32; a row of zeros stays, and so do rows of one feature."""
-    if rows.shape[1] == 1:
-        return rows.astype(np.float32)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    """Rows at length 1, in float32; rows of one feature stay."""
+    return (unit_rows(rows) if rows.shape[1] > 1 else rows).astype(np.float32)
 
 
 def _chunks(rows: int, width: int) -> Iterator[slice]:

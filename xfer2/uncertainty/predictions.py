@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xfer2._validation import parameter_error
+from xfer2.exceptions import DataError
 
 _TAKEN = ("id", "label", "confidence", "entropy", "aleatoric", "epistemic", "deviation", "maximum_probability", "energy",
           "mutual_information")
@@ -114,3 +115,22 @@ class Prediction:
         columns.update(self.distances)
         columns.update({f"probability_{name}": self.probabilities[:, k] for k, name in enumerate(self.classes)})
         return pandas.DataFrame(columns)
+
+
+def label_codes(owner: str, labels: Any, classes: Any, rows: int) -> np.ndarray:
+    """The column of each label (n,), or an error that names the label."""
+    truth, names = np.asarray(labels), np.asarray(classes)
+    if truth.shape != (rows,):
+        raise DataError(f"{owner}: {rows} predictions need labels of shape ({rows},); got {truth.shape}.")
+    positions = {name: column for column, name in enumerate(names.tolist())}
+    unknown = sorted({repr(label) for label in truth.tolist() if label not in positions})
+    if unknown:
+        raise DataError(f"{owner}: the label {unknown[0]} is not among the classes {shown_classes(names)}. "
+                        "Leave such rows out, or train with examples of it.")
+    return np.array([positions[label] for label in truth.tolist()], int)
+
+
+def shown_classes(classes: Any) -> str:
+    """The classes for a message, the first eight where they are many."""
+    names = np.asarray(classes).tolist()
+    return str(names) if len(names) <= 8 else f"[{', '.join(map(repr, names[:8]))}, ... ({len(names)} in all)]"
