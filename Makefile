@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check test-zoo test-zoo-models bench-extract bench-heads bench-import system clean
+.PHONY: demo test check test-zoo test-zoo-models bench-extract bench-heads bench-train bench-import system clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/xfer2 demo
@@ -31,6 +31,10 @@ bench-extract: $(VENV)/.installed
 # Heads on features of CIFAR-10: time, accuracy, calibration; conformal sets, abstaining, out-of-distribution. Needs ../shared.
 bench-heads: $(VENV)/.installed
 	$(PY) benchmarks/heads.py
+
+# What an epoch of fine-tuning costs with the frozen part cached; fine-tuning beside LR and training from scratch. Needs ../shared.
+bench-train: $(VENV)/.installed
+	$(PY) benchmarks/train.py
 
 # `import xfer2` beside `import mxnet`.
 bench-import: $(VENV)/.installed

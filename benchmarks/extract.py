@@ -5,7 +5,6 @@ runs in a process of its own, into a memory-mapped store. ``make bench-extract``
 """
 
 import argparse
-import io
 import json
 import resource
 import subprocess
@@ -14,25 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from records import read_records, squeezenet_input
+
 LAYERS = ["conv1", "fire5_concat", "pool_final"]
 SIZES = (256, 1024)
-
-
-def read_images(path, count):
-    """The first records as network input: resized to 227x227, scaled and normalised, float32."""
-    import numpy as np
-    from PIL import Image
-
-    from xfer2._mxnet import mx
-
-    reader = mx.recordio.MXRecordIO(str(path), "r")
-    images = np.empty((count, 3, 227, 227), np.float32)
-    for row in range(count):
-        _, content = mx.recordio.unpack(reader.read())
-        pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((227, 227), Image.Resampling.BILINEAR))
-        images[row] = ((pixels / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).transpose(2, 0, 1)
-    reader.close()
-    return images
 
 
 def measure(shared, count, folder):
@@ -40,7 +24,7 @@ def measure(shared, count, folder):
     import xfer2
 
     source = str(shared / "models" / "squeezenet1.0-imagenet")
-    images = read_images(shared / "data" / "cifar10_test.rec", count)
+    images = squeezenet_input(read_records(shared / "data" / "cifar10_test.rec", count)[0])
     xfer2.extract_features(source, images[:64], LAYERS, store=str(folder / "warm"))
     start = time.perf_counter()
     features = xfer2.extract_features(source, images, LAYERS, store=str(folder / "features"))

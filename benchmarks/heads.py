@@ -8,7 +8,6 @@ it; it needs ../shared.
 """
 
 import argparse
-import io
 import json
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from records import read_records, squeezenet_input
 
 UNLIKE = """
     orchid poppy rose sunflower tulip bottle bowl can cup plate apple mushroom orange pear sweet_pepper clock keyboard lamp
@@ -40,36 +40,13 @@ def heads():
             "Laplace": LaplaceHead}
 
 
-def read_records(path, count, labels=None):
-    """The first records, of the labels asked for: images (n, 32, 32, 3) and labels (n,)."""
-    from PIL import Image
-
-    from xfer2._mxnet import mx
-
-    reader = mx.recordio.MXRecordIO(str(path), "r")
-    images, found = [], []
-    while len(images) < count:
-        header, content = mx.recordio.unpack(reader.read())
-        if labels is None or int(header.label) in labels:
-            images.append(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
-            found.append(int(header.label))
-    reader.close()
-    return np.stack(images), np.array(found)
-
-
 def features_of(shared, images, layer):
     """Average-pooled features of a layer for images (n, h, w, 3), each resized to 227x227."""
-    from PIL import Image
-
     import xfer2
 
     parts = []
     for start in range(0, len(images), 512):
-        some = images[start:start + 512]
-        batch = np.empty((len(some), 3, 227, 227), np.float32)
-        for row, image in enumerate(some):
-            pixels = np.asarray(Image.fromarray(image).resize((227, 227), Image.Resampling.BILINEAR))
-            batch[row] = ((pixels / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).transpose(2, 0, 1)
+        batch = squeezenet_input(images[start:start + 512])
         features = xfer2.extract_features(str(shared / "models" / "squeezenet1.0-imagenet"), batch, layer, pool="avg")
         parts.append(features.flat(layer))
     return np.concatenate(parts).astype(float)

@@ -45,6 +45,20 @@ def check_positive(owner: str, name: str, value: Any) -> float:
     return float(value)
 
 
+def check_at_least_zero(owner: str, name: str, value: Any) -> float:
+    """Return `value` as a float, or raise unless it is a finite number of at least zero."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= float(value) < float("inf"):
+        raise parameter_error(owner, name, "a number of at least 0", value)
+    return float(value)
+
+
+def check_fraction(owner: str, name: str, value: Any) -> float:
+    """Return `value` as a float, or raise unless it is a number from 0 to below 1."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= float(value) < 1:
+        raise parameter_error(owner, name, "at least 0 and below 1", value)
+    return float(value)
+
+
 def check_shape(owner: str, name: str, value: Any) -> tuple[int, ...]:
     """Return a shape without the batch axis as a tuple, or raise unless it is a sequence of positive integers."""
     if isinstance(value, (tuple, list)) and all(isinstance(size, numbers.Integral) and int(size) > 0 for size in value):

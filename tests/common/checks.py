@@ -159,8 +159,8 @@ def check_bad_input_leaves_nothing_half_changed(row, task):
         repurposer.fit(task.images, [None, *task.labels[1:].tolist()])
     with pytest.raises(DataError, match="texts or whole numbers"):
         repurposer.fit(task.images, np.linspace(0, 1, len(task.images)))
-    with pytest.raises(LayerNotFoundError, match="is a parameter of the network"):
-        row.make(task.network).set_params(feature_layer_names="fc1_weight").fit(task.images, task.labels)
+    with pytest.raises(LayerNotFoundError, match=r"is a (parameter of the network|variable, not a layer)"):
+        row.make_with_layer(task.network, "fc1_weight").fit(task.images, task.labels)
     spoiled = task.images.copy()
     spoiled[7, 0, 0, 0] = np.nan
     with warnings.catch_warnings():
@@ -170,7 +170,7 @@ def check_bad_input_leaves_nothing_half_changed(row, task):
     with pytest.raises(DataError, match=r"expects data \(n, 3, 8, 8\)"):
         repurposer.fit(task.images[:, :2], task.labels)
     with pytest.raises(LayerNotFoundError, match="fc1"):
-        row.make(task.network).set_params(feature_layer_names=["fc11"]).fit(task.images, task.labels)
+        row.make_with_layer(task.network, "fc11").fit(task.images, task.labels)
     with pytest.raises(MissingParametersError, match="conv1_weight"):
         row.make(task.unbound).fit(task.images, task.labels)
     assert not [name for name in vars(repurposer) if name.endswith("_")]

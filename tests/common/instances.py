@@ -10,16 +10,24 @@ import xfer2
 
 @dataclass(frozen=True)
 class Row:
-    """A repurposer's class, its arguments beyond source and layers, one of them changed, and its expected failures."""
+    """A repurposer's class, its arguments beyond source and layers, one of them changed, which names a layer and how."""
 
     cls: type
     arguments: dict[str, Any] = field(default_factory=dict)
     changed: dict[str, Any] = field(default_factory=dict)
+    layers: dict[str, Any] = field(default_factory=lambda: {"feature_layer_names": ["relu1", "fc1"]})
     expected_failures: dict[str, str] = field(default_factory=dict)  # check's name -> reason
 
     def make(self, source, **more):
-        return self.cls(source, feature_layer_names=["relu1", "fc1"], **{**self.arguments, **more})
+        return self.cls(source, **{**self.layers, **self.arguments, **more})
 
+    def make_with_layer(self, source, name):
+        """With another layer's name in the place of its own."""
+        parameter, own = next(iter(self.layers.items()))
+        return self.make(source, **{parameter: name if isinstance(own, str) else [name]})
+
+
+TRAINED = {"random_state": 0, "num_epochs": 30, "learning_rate": 0.01, "batch_size": 16}
 
 INSTANCES = {
     "lr": Row(xfer2.LrRepurposer, {"random_state": 0}, {"c": 0.01}),
@@ -30,4 +38,7 @@ INSTANCES = {
     "laplace": Row(xfer2.LaplaceRepurposer, {"random_state": 0, "num_samples_mc_prediction": 32}, {"c": 0.01}),
     "sklearn": Row(xfer2.SklearnRepurposer, {"estimator": LogisticRegression(max_iter=5000, tol=1e-2), "random_state": 0},
                    {"estimator__C": 0.01}),
+    "fine-tune": Row(xfer2.NeuralNetworkFineTuneRepurposer, TRAINED, {"weight_decay": 1e-3}, {"transfer_layer_name": "fc1"}),
+    "random-freeze": Row(xfer2.NeuralNetworkRandomFreezeRepurposer, {**TRAINED, "random_layers": ["conv10", "fc1"]},
+                         {"weight_decay": 1e-3}, {"fixed_layers": ["conv1"]}),
 }

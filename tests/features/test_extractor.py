@@ -191,3 +191,18 @@ def test_missing_values_above_the_layer_do_not_matter():
     values = {name: value for name, value in small_networks()["chain"].params.items() if not name.startswith("fc")}
     network = sources.read((chain_symbol(), values))
     assert extract_features(network, np.ones((2, 3, 8, 8)), "pool1")["pool1"].shape == (2, 4, 4, 4)
+
+
+def test_inputs_are_kept_as_they_come_beside_the_layers_or_alone():
+    from xfer2.data.batches import open_batches
+    from xfer2.features.extractor import extract
+
+    network = small_networks()["two inputs"]
+    data = inputs_for(network, 7)
+    both = extract(network, open_batches(data, network, range(7), 3), ("add",), inputs=("right",))
+    np.testing.assert_array_equal(both["right"], data["right"])
+    np.testing.assert_allclose(both["add"], extract_features(network, data, "add")["add"], atol=1e-6)
+    assert both.labels.tolist() == list(range(7))
+    alone = extract(network, open_batches(data, network, batch_size=3), (), inputs=("left",))
+    assert alone.layers == ("left",)
+    np.testing.assert_array_equal(alone["left"], data["left"])

@@ -241,6 +241,13 @@ def test_freeze_and_unfreeze():
     assert handler.unfreeze(until="stem_relu").network.frozen == {"a_conv", "a_bn", "a_relu", "add1"}
     assert handler.unfreeze(["a_conv", "a_bn"]).network.frozen == {"a_relu", "add1"}
     assert handler.unfreeze().network.frozen == set()
+    assert handler.freeze(["b_*", "stem_conv"]).network.frozen == {"stem_conv", "b_conv", "b_bn", "b_relu"}
+    assert handler.unfreeze("b_?*").network.frozen == {"stem_conv"}
+    before = handler.copy()
+    handler.reinitialize("b_c*", seed=0)
+    assert handler.diff(before).count("\n") == before.diff(handler).count("\n")
+    assert "b_conv_weight" in handler.diff(before)
+    assert "stem" not in handler.diff(before)
     assert handler.freeze().network.frozen == set(handler.layer_names)
     with pytest.raises(ParameterError, match=r"freeze: layers must be left out where until is given"):
         handler.freeze("fc", until="fc")

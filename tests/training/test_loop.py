@@ -373,3 +373,28 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(tmp_pa
         trainer = Trainer(small_block(), epochs=2, checkpoint_dir=tmp_path / "file" / "kept", random_state=0)
         trainer.fit(*separable())
     assert len(trainer.history_) == 2
+
+
+def test_of_several_rows_an_example_every_epoch_takes_one():
+    trainer = Trainer(small_block(), epochs=1, batch_size=4, views=3, random_state=0)
+    rows, seen = np.arange(30), []
+    for _ in range(12):
+        for (batch,), codes in trainer.iterate([rows], np.arange(10), np.random.default_rng(len(seen))):
+            assert (batch // 3 == codes).all()
+            seen.extend(batch.tolist())
+    assert len(seen) == 120
+    assert set(seen) == set(range(30))
+    inputs, codes = separable(30)
+    Trainer(small_block(), epochs=1, views=3, random_state=0).fit(np.repeat(inputs, 3, axis=0), codes, (inputs, codes))
+    with pytest.raises(DataError, match="as many labels as examples"):
+        Trainer(small_block(), epochs=1, views=3, random_state=0).fit(inputs, codes)
+
+
+def test_a_run_without_a_seed_keeps_the_one_it_drew(tmp_path):
+    from xfer2.training.checkpoint import kept_seed
+
+    drawn = kept_seed("Trainer", tmp_path / "run", None)
+    assert kept_seed("Trainer", tmp_path / "run", None) == drawn
+    assert kept_seed("Trainer", tmp_path / "run", 3) == 3
+    assert kept_seed("Trainer", tmp_path / "other", None) != drawn
+    assert kept_seed("Trainer", None, 5) == 5

@@ -76,21 +76,24 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
 
 
 def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: str | None = None,
-            store: str | None = None, engine: EngineFactory | None = None) -> Features:
-    """Stream batches through an engine into a store; the work of `extract_features`."""
+            store: str | None = None, engine: EngineFactory | None = None, inputs: tuple[str, ...] = ()) -> Features:
+    """Stream batches through an engine into a store; the work of `extract_features`.
+
+    The arrays of `inputs` are kept as they come, beside the layers.
+    """
     check_choice("extract_features", "pool", pool, (None, "avg", "max"))
-    wanted = pruned(network, layers)
+    wanted = pruned(network, layers) if layers else None
     kept: Store = MemoryStore(batches.size) if store is None else FolderStore(store)
     try:
-        labels, ids = _stream(wanted, batches, layers, pool, kept, engine or MxnetEngine)
+        labels, ids = _stream(wanted, batches, layers, inputs, pool, kept, engine or MxnetEngine)
         return kept.finish(labels, ids, batches.skipped)
     except BaseException:  # an interruption too leaves nothing half written
         kept.abort()
         raise
 
 
-def _stream(network: Network, batches: Batches, layers: tuple[str, ...], pool: str | None, kept: Store,
-            engine: EngineFactory) -> tuple[np.ndarray | None, list[Any]]:
+def _stream(network: Network | None, batches: Batches, layers: tuple[str, ...], inputs: tuple[str, ...], pool: str | None,
+            kept: Store, engine: EngineFactory) -> tuple[np.ndarray | None, list[Any]]:
     runner = None
     labels: list[np.ndarray] = []
     ids: list[Any] = []
@@ -99,9 +102,11 @@ def _stream(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
         storing: Future[None] | None = None
         for batch in batches:
             _check_finite(batch)
-            if runner is None:
-                runner = engine(pooled(network, pool, {name: array.shape[1:] for name, array in batch.data.items()}))
-            outputs = dict(zip(layers, runner({name: batch.data[name] for name in network.inputs}), strict=True))
+            outputs = {name: batch.data[name] for name in inputs}
+            if network is not None:
+                data = {name: batch.data[name] for name in network.inputs}
+                runner = runner or engine(pooled(network, pool, {name: array.shape[1:] for name, array in data.items()}))
+                outputs.update(zip(layers, runner(data), strict=True))
             _check_rows(outputs, len(batch.ids))
             shapes = shapes or {layer: output.shape[1:] for layer, output in outputs.items()}
             _check_shapes(outputs, shapes)

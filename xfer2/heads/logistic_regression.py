@@ -131,6 +131,15 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
         logits = ((X - self.mean_) / self.scale_) @ self.coef_.T + self.intercept_
         return (logits[:, 0] if logits.shape[1] == 1 else logits) / self.temperature_
 
+    def linear_form(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (k, d) and biases (k,) that give the same probabilities from features as they are, by a softmax."""
+        check_is_fitted(self)
+        weight, bias = self.coef_ / self.scale_ / self.temperature_, self.intercept_ / self.temperature_
+        bias = bias - weight @ self.mean_
+        if len(bias) > 1:
+            return weight, bias
+        return np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities (n, k), columns as in `classes_`."""
         return self.predict_uncertainty(X).probabilities

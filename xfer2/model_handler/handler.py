@@ -264,7 +264,7 @@ class ModelHandler:
         Parameters
         ----------
         layers : str or iterable of str, optional
-            These layers; all, if neither argument is given.
+            These layers, by name or by pattern (``"stage1_*"``); all, if neither argument is given.
         until : str, optional
             This layer and all that feeds it.
         """
@@ -276,10 +276,11 @@ class ModelHandler:
 
     def reinitialize(self, layers: str | Iterable[str] | None = None, initializer: Any = None,
                      seed: int | None = None) -> ModelHandler:
-        """Draw new parameters for these layers; without `layers`, for the parameters that have no values yet."""
+        """Draw new parameters for these layers, by name or pattern; without `layers`, for all that have no values yet."""
         names = None
         if layers is not None:
-            names = params.owned_by(self.network, as_names("reinitialize", "layers", layers))
+            chosen = query.matching_layers(self.network.graph, as_names("reinitialize", "layers", layers))
+            names = params.owned_by(self.network, chosen)
         return self._become(params.initialize(self.network, names, initializer, seed=seed))
 
     def update_sym(self, new_symbol: Symbol) -> ModelHandler:
@@ -346,8 +347,8 @@ class ModelHandler:
         graph = self.network.graph
         if until is not None:
             return query.ancestors(graph, [graph.layer(until).name]) & set(graph.layer_names)
-        names = graph.layer_names if layers is None else as_names(owner, "layers", layers)
-        return frozenset(graph.layer(name).name for name in names)
+        names = graph.layer_names if layers is None else query.matching_layers(graph, as_names(owner, "layers", layers))
+        return frozenset(names)
 
     def _parameter_names(self, name: str, given: Iterable[str] | None) -> list[str]:
         names = [] if given is None else list(given)

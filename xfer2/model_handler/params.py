@@ -85,7 +85,7 @@ def initialize(network: Network, names: Iterable[str] | None = None, initializer
     if not wanted:
         return network
     inferred, _ = symbols.infer_shapes(network)
-    found = {**inferred, **(shapes or {})}
+    found = {**{name: array.shape for name, array in network.params.items()}, **inferred, **(shapes or {})}
     unknown = [name for name in wanted if name not in found]
     if unknown:
         raise ModelError(

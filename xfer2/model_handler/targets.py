@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from xfer2.model_handler.graph import edit, query
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.network import Network
 
+_BACKEND = "MXNET_SUBGRAPH_BACKEND"
 _INITIALIZER = dict(rnd_type="gaussian", factor_type="in", magnitude=2)
 
 
@@ -83,13 +85,30 @@ def to_module(network: Network, data_shapes: Any, label_shapes: Any, contexts: A
         symbol, context=contexts, data_names=[name for name, *_ in data_shapes], label_names=list(labels) or None,
         fixed_param_names=sorted(fixed & set(symbol.list_arguments())) or None)  # of statistics Module knows no fixing
     try:
-        module.bind(data_shapes=data_shapes, label_shapes=label_shapes if labels else None, for_training=for_training)
+        with _without_fusion():
+            module.bind(data_shapes=data_shapes, label_shapes=label_shapes if labels else None, for_training=for_training)
         module.init_params(mx.init.Xavier(**_INITIALIZER), arg_params=dict(network.arg_params),
                            aux_params=dict(network.aux_params), allow_missing=True, allow_extra=True)
     except (mx.MXNetError, ValueError, RuntimeError) as error:
         raise ModelError(f"The network cannot be bound to data of shapes {list(data_shapes)}: "
                          f"{symbols.first_line(error)}") from error
     return module
+
+
+@contextmanager
+def _without_fusion() -> Iterator[None]:
+    """Bind without MXNet's MKLDNN subgraphs, unless the user chose a backend.
+
+    In 1.9.1 they give wrong values for inner layers, and cannot bind a residual unit whose addition takes its input first.
+    """
+    if _BACKEND in os.environ:
+        yield
+        return
+    os.environ[_BACKEND] = "NONE"
+    try:
+        yield
+    finally:
+        del os.environ[_BACKEND]
 
 
 def from_block(network: Network, block: Block) -> Network:

@@ -142,6 +142,23 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         if not self.__sklearn_is_fitted__():
             raise NotFittedError(f"This {type(self).__name__} has learned nothing yet; call fit or repurpose first.")
 
+    def _check_labels(self, labels: np.ndarray | None) -> np.ndarray:
+        owner = type(self).__name__
+        if labels is None:
+            raise DataError(f"{owner} needs labels: pass them as y, or data that carry their own (class folders, a CSV "
+                            "with a second column, an iterator with labels).")
+        if labels.dtype.kind == "O":
+            kinds = sorted({type(label).__name__ for label in labels.tolist()})
+            raise DataError(f"{owner}: labels must be all numbers or all texts, none of them missing; these are of the "
+                            f"types {', '.join(kinds)}.")
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise DataError(f"{owner}: some labels are NaN or infinite.")
+        if labels.dtype.kind not in "biufU" or (labels.dtype.kind == "f" and (labels != np.round(labels)).any()):
+            raise DataError(f"{owner}: labels must be texts or whole numbers; got {labels.dtype}, {labels[0]!r} among them.")
+        if len(np.unique(labels)) < 2:
+            raise DataError(f"{owner} needs at least two classes; all {len(labels)} labels are {labels[0]!r}.")
+        return labels
+
     def _saved_parameters(self) -> dict[str, Any]:
         """Parameters as they go into the manifest: all but the source, and devices by name."""
         values = {name: value for name, value in self.get_params(deep=False).items() if name != "source_model"}

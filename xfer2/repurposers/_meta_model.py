@@ -11,19 +11,17 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._validation import as_names
 from xfer2.data.batches import open_batches
-from xfer2.exceptions import DataError, PersistenceError
+from xfer2.exceptions import DataError
 from xfer2.features.engines.mxnet import MxnetEngine, devices
 from xfer2.features.extractor import extract, pruned
 from xfer2.features.store import Features
 from xfer2.model_handler import archive, sources
 from xfer2.model_handler.network import Network
+from xfer2.repurposers import _estimators
 from xfer2.repurposers._base import Repurposer
-from xfer2.uncertainty.ood import MahalanobisDistance, NearestNeighbourDistance
 from xfer2.uncertainty.predictions import Prediction
 
 _HEAD_FILE = "head.skops"
-_DISTANCES_FILE = "distances.skops"
-_TRUSTED_PREFIXES = ("xfer2.heads.", "xfer2.uncertainty.")
 
 
 class MetaModelRepurposer(Repurposer):
@@ -103,9 +101,8 @@ class MetaModelRepurposer(Repurposer):
         columns, matrix = features.columns(), features.matrix()
         head = self._train_model_from_features(matrix, labels, columns)
         classes, codes = np.unique(labels, return_inverse=True)
-        distances = {name: distance.fit(matrix, codes) for name, distance in _distances().items()}
-        self.network_, self.feature_indices_per_layer_, self.head_ = network, columns, head
-        self.classes_, self.distances_ = classes, distances
+        self.distances_ = _estimators.fit_distances(matrix, codes)
+        self.network_, self.feature_indices_per_layer_, self.head_, self.classes_ = network, columns, head, classes
         return self
 
     def predict_uncertainty(self, X: Any) -> Prediction:
@@ -116,9 +113,8 @@ class MetaModelRepurposer(Repurposer):
         """
         features = self._features_of(X)
         matrix = features.matrix()
-        distances = {name: distance.score(matrix) for name, distance in self.distances_.items()}
         return replace(self._predict_uncertainty_from_features(matrix), ids=features.ids, skipped=features.skipped,
-                       distances=distances)
+                       distances=_estimators.distances_of(self.distances_, matrix))
 
     def get_features_from_source_model(self, data: Any) -> Features:
         """Features of `data` as `fit` extracts them."""
@@ -168,32 +164,14 @@ class MetaModelRepurposer(Repurposer):
         batches = open_batches(X, network, y, self.batch_size, self.errors, owner)
         return extract(network, batches, names, self.pool, engine=lambda part: MxnetEngine(part, contexts))
 
-    def _check_labels(self, labels: np.ndarray | None) -> np.ndarray:
-        owner = type(self).__name__
-        if labels is None:
-            raise DataError(f"{owner} needs labels: pass them as y, or data that carry their own (class folders, a CSV "
-                            "with a second column, an iterator with labels).")
-        if labels.dtype.kind == "O":
-            kinds = sorted({type(label).__name__ for label in labels.tolist()})
-            raise DataError(f"{owner}: labels must be all numbers or all texts, none of them missing; these are of the "
-                            f"types {', '.join(kinds)}.")
-        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-            raise DataError(f"{owner}: some labels are NaN or infinite.")
-        if labels.dtype.kind not in "biufU" or (labels.dtype.kind == "f" and (labels != np.round(labels)).any()):
-            raise DataError(f"{owner}: labels must be texts or whole numbers; got {labels.dtype}, {labels[0]!r} among them.")
-        if len(np.unique(labels)) < 2:
-            raise DataError(f"{owner} needs at least two classes; all {len(labels)} labels are {labels[0]!r}.")
-        return labels
-
     def _to_files(self) -> dict[str, bytes]:
-        from skops.io import dumps
-
-        return {**archive.to_files(self.network_), _HEAD_FILE: dumps(self.head_), _DISTANCES_FILE: dumps(self.distances_)}
+        return {**archive.to_files(self.network_), _HEAD_FILE: _estimators.to_bytes(self.head_),
+                _estimators.DISTANCES_FILE: _estimators.to_bytes(self.distances_)}
 
     def _from_files(self, files: Mapping[str, bytes], learned: dict[str, Any], trusted: tuple[str, ...]) -> None:
         self.network_ = self.source_model = archive.from_files(files)
-        self.head_ = _load(files[_HEAD_FILE], trusted)
-        self.distances_ = _load(files[_DISTANCES_FILE], trusted)
+        self.head_ = _estimators.from_bytes(files[_HEAD_FILE], trusted)
+        self.distances_ = _estimators.from_bytes(files[_estimators.DISTANCES_FILE], trusted)
         start = 0
         self.feature_indices_per_layer_ = {}
         for layer, width in learned["widths"].items():
@@ -212,22 +190,6 @@ class HeadRepurposer(MetaModelRepurposer):
 
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self._predict_uncertainty_from_features(features).probabilities
-
-
-def _distances() -> dict[str, Any]:
-    """What tells examples unlike those of training, by name."""
-    return {"mahalanobis": MahalanobisDistance(), "nearest_neighbour": NearestNeighbourDistance()}
-
-
-def _load(content: bytes, trusted: tuple[str, ...]) -> Any:
-    from skops.io import get_untrusted_types, loads
-
-    unknown = [name for name in get_untrusted_types(data=content)
-               if not name.startswith(_TRUSTED_PREFIXES) and name not in trusted]
-    if unknown:
-        raise PersistenceError(f"The saved head holds types that xfer2 does not know: {', '.join(unknown)}. If you trust "
-                               f"where it comes from, load it with xfer2.load(path, trusted={tuple(unknown)!r}).")
-    return loads(content, trusted=get_untrusted_types(data=content))
 
 
 def _check_finite(owner: str, features: Features) -> None:

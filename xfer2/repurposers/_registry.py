@@ -42,6 +42,10 @@ METHODS: dict[str, Method] = {method.name: method for method in (
            "logistic regression on features with a Gaussian posterior", frozenset({"meta-model", "posterior"})),
     Method("sklearn", "xfer2.repurposers.sklearn_head", "SklearnRepurposer",
            "any scikit-learn classifier on features, calibrated", frozenset({"meta-model"})),
+    Method("fine-tune", "xfer2.repurposers.fine_tune", "NeuralNetworkFineTuneRepurposer",
+           "the source up to a layer, a dense layer on it, trained", frozenset({"network"})),
+    Method("random-freeze", "xfer2.repurposers.random_freeze", "NeuralNetworkRandomFreezeRepurposer",
+           "the source with some layers frozen and others drawn anew, trained", frozenset({"network"})),
 )}
 
 

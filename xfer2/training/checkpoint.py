@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from xfer2._mxnet import mx
+from xfer2._random import root_seed
 from xfer2.exceptions import PersistenceError
 
 FILE = "training.safetensors"
+_SEED_FILE = "seed.json"
 
 
 @dataclass
@@ -92,6 +94,27 @@ def read(folder: str | os.PathLike[str], run: Mapping[str, Any]) -> State | None
         raise PersistenceError(f"The checkpoint {str(path)!r} is of another run: its {name} is {state.run.get(name)!r}, "
                                f"this run's {run[name]!r}. Choose another checkpoint_dir, or remove it to begin anew.")
     return state
+
+
+def kept_seed(owner: str, folder: str | os.PathLike[str] | None, random_state: Any) -> int:
+    """The seed of a run: that of `random_state`, or where that is None and the folder keeps a run, that run's.
+
+    Without a state to draw from, a seed is drawn once and kept, so that a run that is started again goes on as it was.
+    """
+    if folder is None or random_state is not None:
+        return root_seed(owner, random_state)
+    path = Path(folder) / _SEED_FILE
+    if path.exists():
+        try:
+            return root_seed(owner, json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise PersistenceError(f"{str(path)!r} holds no seed ({error}). Remove it to begin anew.") from error
+    seed = root_seed(owner, None)
+    scratch = path.with_name(f".{_SEED_FILE}.new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch.write_text(json.dumps(seed), encoding="utf-8")
+    scratch.replace(path)
+    return seed
 
 
 def optimizer_state(trainer: Any) -> tuple[dict[str, np.ndarray], dict[str, int]]:

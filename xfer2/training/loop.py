@@ -15,8 +15,8 @@ import numpy as np
 
 from xfer2._mxnet import Block, NDArray, mx
 from xfer2._progress import Progress
-from xfer2._random import child_seed, root_seed
-from xfer2._validation import check_integer, check_positive, parameter_error
+from xfer2._random import child_seed
+from xfer2._validation import check_at_least_zero, check_fraction, check_integer, check_positive, parameter_error
 from xfer2.exceptions import DataError, TrainingError
 from xfer2.training import checkpoint
 from xfer2.training.callbacks import Callback
@@ -68,6 +68,8 @@ class Trainer:
         Largest norm of all gradients together, of the mean loss of a batch.
     augment : callable, optional
         Of a batch (n, ...) of the first input and a NumPy generator; gives the batch to train on.
+    views : int
+        Rows that the inputs have for every example, one after another; an epoch takes one of them by chance.
     patience : int, optional
         Epochs without a lower validation loss after which training stops.
     average_last : int
@@ -95,7 +97,7 @@ class Trainer:
                  label_smoothing: float = 0.0, mixup: float = 0.0, class_weights: np.ndarray | None = None,
                  clip_gradient: float | None = None,
                  augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
-                 patience: int | None = None, average_last: int = 0, callbacks: Sequence[Callback] = (),
+                 views: int = 1, patience: int | None = None, average_last: int = 0, callbacks: Sequence[Callback] = (),
                  checkpoint_dir: str | os.PathLike[str] | None = None, contexts: Sequence[Any] = (mx.cpu(),),
                  random_state: Any = None) -> None:
         owner = type(self).__name__
@@ -106,14 +108,15 @@ class Trainer:
         self.optimizer = optimizer
         self.optimizer_params = dict(optimizer_params or {})
         self.schedule = schedule
-        self.warm_up = _fraction(owner, "warm_up", warm_up)
-        self.weight_decay = _at_least_zero(owner, "weight_decay", weight_decay)
+        self.warm_up = check_fraction(owner, "warm_up", warm_up)
+        self.weight_decay = check_at_least_zero(owner, "weight_decay", weight_decay)
         self.rates = dict(rates or {})
-        self.label_smoothing = _fraction(owner, "label_smoothing", label_smoothing)
-        self.mixup = _at_least_zero(owner, "mixup", mixup)
+        self.label_smoothing = check_fraction(owner, "label_smoothing", label_smoothing)
+        self.mixup = check_at_least_zero(owner, "mixup", mixup)
         self.class_weights = class_weights
         self.clip_gradient = None if clip_gradient is None else check_positive(owner, "clip_gradient", clip_gradient)
         self.augment = augment
+        self.views = check_integer(owner, "views", views)
         self.patience = None if patience is None else check_integer(owner, "patience", patience)
         self.average_last = check_integer(owner, "average_last", average_last, 0)
         self.callbacks = list(callbacks)
@@ -147,9 +150,10 @@ class Trainer:
         PersistenceError
             The checkpoint is of another run.
         """
-        arrays, codes = self._check(inputs, codes)
+        arrays, codes = self._check(inputs, codes, self.views)
         held_out = None if validation is None else self._check(*validation)
-        self._seed = child_seed(root_seed(type(self).__name__, self.random_state), "training")
+        seed = checkpoint.kept_seed(type(self).__name__, self.checkpoint_dir, self.random_state)
+        self._seed = child_seed(seed, "training")
         self.history_, self.stop, self.best_epoch_ = [], False, 0
         self._best_loss, self._best = math.inf, dict[str, np.ndarray]()
         self._sum: dict[str, Any] = {}
@@ -235,7 +239,8 @@ class Trainer:
         order = random.permutation(len(codes))
         for start in range(0, len(order), self.batch_size):
             rows = np.sort(order[start:start + self.batch_size])  # sorted: arrays on disk are read in their order
-            yield [array[rows] for array in inputs], codes[rows]
+            read = rows if self.views == 1 else rows * self.views + random.integers(0, self.views, len(rows))
+            yield [array[read] for array in inputs], codes[rows]
 
     def prepare(self, batch: Inputs, codes: np.ndarray,
                 random: np.random.Generator) -> tuple[Inputs, np.ndarray, np.ndarray]:
@@ -280,9 +285,9 @@ class Trainer:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _check(self, inputs: Any, codes: np.ndarray) -> tuple[Inputs, np.ndarray]:
+    def _check(self, inputs: Any, codes: np.ndarray, views: int = 1) -> tuple[Inputs, np.ndarray]:
         arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-        lengths = {len(array) for array in arrays} | {len(codes)}
+        lengths = {len(array) / views for array in arrays} | {len(codes)}
         if len(lengths) > 1 or 0 in lengths:
             raise DataError(f"Training needs as many labels as examples, at least one; got {len(codes)} and "
                             f"{', '.join(str(len(array)) for array in arrays)}.")
@@ -343,7 +348,7 @@ class Trainer:
         """What tells this run from others."""
         settings = {name: getattr(self, name) for name in (
             "epochs", "batch_size", "learning_rate", "optimizer", "warm_up", "weight_decay", "label_smoothing", "mixup",
-            "clip_gradient", "average_last")}
+            "clip_gradient", "average_last", "views")}
         first = np.ascontiguousarray(inputs[0][:1])
         return {**settings, "schedule": getattr(self.schedule, "__dict__", self.schedule), "seed": self._seed,
                 "examples": len(codes), "labels": zlib.crc32(codes.tobytes()), "first input": zlib.crc32(first.tobytes()),
@@ -376,14 +381,3 @@ class Trainer:
         logger.info("training goes on after epoch %d, from %s", state.epoch, os.fspath(self.checkpoint_dir or ""))
         return state.epoch
 
-
-def _fraction(owner: str, name: str, value: Any) -> float:
-    if not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise parameter_error(owner, name, "at least 0 and below 1", value)
-    return float(value)
-
-
-def _at_least_zero(owner: str, name: str, value: Any) -> float:
-    if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise parameter_error(owner, name, "a number of at least 0", value)
-    return float(value)

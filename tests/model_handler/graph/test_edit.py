@@ -221,3 +221,12 @@ def test_unknown_layers_are_refused_by_every_edit():
                    lambda: edit.extract(CHAIN, ["conv11"]), lambda: edit.set_attrs(CHAIN, "conv11", {})):
         with pytest.raises(LayerNotFoundError, match=r"'conv11' is not in the network. Nearest of its 8 layers: conv1"):
             change()
+
+
+def test_additions_of_a_convolution_are_written_so_that_nothing_fuses_them():
+    graph = edit.without_fusible_sums(RESIDUAL)
+    changed = {node.name for node in graph.nodes if node != RESIDUAL.by_name[node.name]}
+    assert changed == {"add2"}  # add1 reads activations only
+    assert graph.by_name["add2"].op == "broadcast_add"
+    assert graph.by_name["add2"].inputs == RESIDUAL.by_name["add2"].inputs
+    assert edit.without_fusible_sums(graph) == graph

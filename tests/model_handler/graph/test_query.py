@@ -84,6 +84,19 @@ def test_an_unknown_layer_lists_the_nearest_names(wrong, right):
         query.resolve_output(graph_of(chain_symbol()), wrong)
 
 
+def test_layers_by_name_and_by_pattern_in_the_graphs_order():
+    graph = graph_of(residual_symbol())
+    assert query.matching_layers(graph, ["b_*", "stem_conv"]) == ("stem_conv", "b_conv", "b_bn", "b_relu")
+    assert query.matching_layers(graph, ["?_conv", "a_conv"]) == ("a_conv", "b_conv")
+    assert query.matching_layers(graph, ["*"]) == graph.layer_names
+    with pytest.raises(LayerNotFoundError, match=r"pattern 'stem\*conv9' matches none of the network's \d+ layers"):
+        query.matching_layers(graph, ["a_*", "stem*conv9"])
+    with pytest.raises(LayerNotFoundError, match=r"pattern '\*_weight' matches none"):
+        query.matching_layers(graph, ["*_weight"])
+    with pytest.raises(LayerNotFoundError, match=r"'b\.conv' is not in the network"):
+        query.matching_layers(graph, ["b.conv"])
+
+
 def test_a_variable_is_no_layer():
     with pytest.raises(LayerNotFoundError, match=r"'conv1_weight' is a variable, not a layer"):
         query.parameters_of(graph_of(chain_symbol()), ["conv1_weight"])

@@ -10,6 +10,7 @@ from xfer2.model_handler.graph import compose, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 
 Known = Collection[str]
+_SUMS = frozenset({"elemwise_add", "_Plus", "_plus", "_add"})
 _HEAD_SIZES = {"FullyConnected": "num_hidden", "Convolution": "num_filter"}
 
 
@@ -218,6 +219,18 @@ def as_inference(graph: Graph) -> Graph:
     """Output layers that take a label replaced by what they compute without one: a softmax, a sigmoid, a copy."""
     labels = query.variables_with_role(graph, "label")
     nodes = tuple(_without_label(node) for node in graph.nodes if node.name not in labels)
+    return Graph(nodes, graph.outputs, graph.attrs)
+
+
+def without_fusible_sums(graph: Graph) -> Graph:
+    """The graph with additions of a convolution's output written as ``broadcast_add``, which computes the same.
+
+    MXNet 1.9.1's Module fuses a convolution with an ``elemwise_add`` behind it. In networks that add before they normalise
+    it then gives wrong values, or cannot bind.
+    """
+    nodes = tuple(replace(node, op="broadcast_add")
+                  if node.op in _SUMS and any(graph.by_name[edge.node].op == "Convolution" for edge in node.inputs) else node
+                  for node in graph.nodes)
     return Graph(nodes, graph.outputs, graph.attrs)
 
 

@@ -85,6 +85,29 @@ def parameters_of(graph: Graph, layers: Iterable[str], known_parameters: Collect
                  if name in taken and _role(graph, name, known_parameters) == "parameter")
 
 
+def matching_layers(graph: Graph, patterns: Iterable[str]) -> tuple[str, ...]:
+    """Layers by name or by pattern (``*`` is any text, ``?`` any character), in the graph's order.
+
+    Raises
+    ------
+    LayerNotFoundError
+        A name is no layer's, or a pattern matches none.
+    """
+    found = set[str]()
+    for pattern in patterns:
+        if not set(pattern) & {"*", "?"}:
+            found.add(graph.layer(pattern).name)
+            continue
+        expression = re.compile("".join({"*": ".*", "?": "."}.get(sign, re.escape(sign)) for sign in pattern))
+        matches = [name for name in graph.layer_names if expression.fullmatch(name)]
+        if not matches:
+            raise LayerNotFoundError(
+                f"The pattern {pattern!r} matches none of the network's {len(graph.layer_names)} layers. Nearest: "
+                f"{', '.join(nearest(pattern.strip('*?'), graph.layer_names))}.")
+        found.update(matches)
+    return tuple(name for name in graph.layer_names if name in found)
+
+
 def ancestors(graph: Graph, names: Iterable[str]) -> frozenset[str]:
     """The named nodes and all that feeds them."""
     found = set(names)

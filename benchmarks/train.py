@@ -1,0 +1,122 @@
+"""Fine-tuning zoo:cifar10-resnet28 to ten CIFAR-100 classes, 50 images a class: what an epoch costs, what comes of it.
+
+The first part trains the top two stages with and without the cache of the frozen part's outputs, and the top part alone as
+a network of its own. The second compares, over five seeds, logistic regression on the features, fine-tuning with its
+defaults, and training the same network from scratch. ``make bench-train`` runs it; it needs ../shared.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+from records import read_records
+
+SOURCE = "zoo:cifar10-resnet28"
+CLASSES = np.arange(10)  # the first ten names of CIFAR-100
+FROZEN = ["stem", "stage1_*"]
+LAST_FROZEN = "stage1_unit4_add"
+SHOTS = 50
+SEEDS = range(5)
+
+
+def read_task(shared):
+    """All images of the ten classes and their labels, by part."""
+    return {part: read_records(shared / "data" / f"cifar100_{part}.rec", labels=set(CLASSES.tolist()))
+            for part in ("train", "test")}
+
+
+def draw(images, labels, seed):
+    """SHOTS images of each class and their labels."""
+    random = np.random.default_rng(seed)
+    rows = np.concatenate([random.choice(np.flatnonzero(labels == label), SHOTS, replace=False) for label in CLASSES])
+    return images[rows], labels[rows]
+
+
+def epoch_seconds(history):
+    """The median epoch; the first also plans memory."""
+    return statistics.median(line["seconds"] for line in history[1:])
+
+
+def tuned(images, labels, epochs, cache):
+    import xfer2
+
+    start = time.perf_counter()
+    repurposer = xfer2.NeuralNetworkFineTuneRepurposer(SOURCE, "pool", fixed_layers=FROZEN, num_epochs=epochs, cache=cache,
+                                                       validation=0, random_state=0).fit(images, labels)
+    return repurposer, time.perf_counter() - start
+
+
+def top_alone(images, labels, epochs):
+    """Epochs of the top two stages and a dense layer as a network of their own, trained from arrays of their input."""
+    import xfer2
+    from xfer2._mxnet import mx
+    from xfer2.training.loop import Trainer
+
+    inputs = xfer2.extract_features(SOURCE, images, LAST_FROZEN)[LAST_FROZEN]
+    handler = xfer2.ModelHandler(SOURCE).extract("pool", inputs=LAST_FROZEN)
+    handler.add_layer_top(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=len(CLASSES), name="new"))
+    block = handler.reinitialize(seed=0).get_block()
+    return Trainer(block, epochs=epochs, batch_size=64, random_state=0).fit(inputs, labels).history_
+
+
+def cost(images, labels, epochs):
+    """Print what epochs cost, and whether the weights are the same."""
+    cached, cached_total = tuned(images, labels, epochs, "auto")
+    whole, whole_total = tuned(images, labels, epochs, False)
+    alone = epoch_seconds(top_alone(images, labels, epochs))
+    with_cache, without = epoch_seconds(cached.history_), epoch_seconds(whole.history_)
+    print(f"An epoch of {len(images)} images, median of {epochs - 1}, top two stages trained:")
+    print(f"  top part alone   {alone:.3f} s")
+    print(f"  with the cache   {with_cache:.3f} s, {with_cache / alone:.2f} times the top part alone (bound 1.15)")
+    print(f"  without it       {without:.3f} s; with the cache {with_cache / without:.2f} times that (bound 0.33)")
+    print(f"  {epochs} epochs and all around them: {cached_total:.1f} s with, {whole_total:.1f} s without")
+    ours, theirs = cached.network_.params, whole.network_.params
+    apart = max(float(np.abs(ours[name].asnumpy() - theirs[name].asnumpy()).max()) for name in ours)
+    largest = max(float(np.abs(array.asnumpy()).max()) for array in ours.values())
+    print(f"  largest difference of a weight with and without the cache: {apart:.1e} (largest weight {largest:.1f})")
+
+
+def compare(task):
+    """Print accuracy on the test images of the three ways, seed by seed."""
+    import xfer2
+
+    test, truth = task["test"]
+    ways = {
+        "LR on pool": lambda seed: xfer2.LrRepurposer(SOURCE, "pool", random_state=seed),
+        "fine-tune": lambda seed: xfer2.NeuralNetworkFineTuneRepurposer(SOURCE, "pool", random_state=seed),
+        "scratch": lambda seed: xfer2.NeuralNetworkRandomFreezeRepurposer(SOURCE, random_layers="*", num_epochs=60,
+                                                                          random_state=seed),
+    }
+    found = {name: [] for name in ways}
+    print(f"\nAccuracy on {len(test)} test images; {SHOTS} training images of each of {len(CLASSES)} classes")
+    print("seed  " + "  ".join(f"{name:>10s}" for name in ways) + "  seconds  what fine-tuning says")
+    for seed in SEEDS:
+        images, labels = draw(*task["train"], seed)
+        seconds, said = [], ""
+        for name, make in ways.items():
+            start = time.perf_counter()
+            repurposer = make(seed).fit(images, labels)
+            seconds.append(time.perf_counter() - start)
+            found[name].append(repurposer.score(test, truth))
+            said = repurposer.outcome_ if name == "fine-tune" else said
+        print(f"{seed:4d}  " + "  ".join(f"{found[name][-1]:10.3f}" for name in ways)
+              + f"  {'/'.join(f'{second:.0f}' for second in seconds):>7s}  {said}", flush=True)
+    print("mean  " + "  ".join(f"{statistics.mean(values):10.3f}" for values in found.values()))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of the first part")
+    arguments = parser.parse_args()
+    if not arguments.shared.is_dir():
+        parser.error(f"--shared: there is no folder {str(arguments.shared)!r}")
+    task = read_task(arguments.shared)
+    cost(*draw(*task["train"], 0), arguments.epochs)
+    compare(task)
+
+
+if __name__ == "__main__":
+    main()

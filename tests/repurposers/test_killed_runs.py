@@ -1,0 +1,63 @@
+"""A run that is killed at any moment and started again ends with the same weights, to the bit."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+import xfer2
+from tasks import bright_channels, residual_network, values
+from xfer2.data.augmentation import Augmentation
+folder, checkpoints = Path(sys.argv[2]), sys.argv[3] or None
+repurposer = xfer2.NeuralNetworkFineTuneRepurposer(
+    residual_network(), "gap", fixed_layers="stem", num_epochs=24, batch_size=4, mixup=0.2, gradual_unfreezing=1,
+    augment=Augmentation(flip=True, shift=1), cache=3, patience=None, checkpoint_dir=checkpoints, random_state=0)
+print("begun", flush=True)
+repurposer.fit(*bright_channels(240, noise=2))
+np.savez(folder / "weights.npz", **values(repurposer.network_))
+print("done", flush=True)
+"""
+MOMENTS = np.random.default_rng(2026).uniform(0.05, 0.95, 5)
+
+
+def start(folder, checkpoints):
+    folder.mkdir(exist_ok=True)
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(Path(__file__).parent), str(folder), str(checkpoints or "")],
+                               stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n"
+    return process
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The weights of a run that nothing disturbed, and its seconds."""
+    folder = tmp_path_factory.mktemp("whole")
+    with start(folder, None) as process:
+        begun = time.perf_counter()
+        assert process.stdout.readline() == "done\n"
+        return dict(np.load(folder / "weights.npz")), time.perf_counter() - begun
+
+
+@pytest.mark.parametrize("moment", [*MOMENTS[:2], *(pytest.param(moment, marks=pytest.mark.slow) for moment in MOMENTS[2:])])
+def test_a_killed_run_that_is_started_again_ends_with_the_same_weights(moment, whole, tmp_path):
+    weights, seconds = whole
+    with start(tmp_path, tmp_path / "run") as process:
+        time.sleep(moment * seconds)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "weights.npz").exists()
+    with start(tmp_path, tmp_path / "run") as process:
+        assert process.wait() == 0
+    again = dict(np.load(tmp_path / "weights.npz"))
+    assert weights.keys() == again.keys()
+    for name, array in weights.items():
+        np.testing.assert_array_equal(again[name], array, err_msg=name)

@@ -1,0 +1,352 @@
+"""What all repurposers that train a network have in common, beyond the common checks."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from tasks import bright_channels, digits, residual_network, two_input_network, values
+
+import xfer2
+from xfer2._mxnet import mx
+from xfer2.data.augmentation import Augmentation
+from xfer2.exceptions import DataError, LayerNotFoundError, ParameterError, PersistenceError, TrainingError
+from xfer2.model_handler import ModelHandler
+from xfer2.repurposers import _examples
+from xfer2.training.callbacks import Callback
+
+PLAIN = """
+import sys
+import numpy
+for name, kind in (("bool", bool), ("object", object), ("int", int), ("float", float), ("str", str), ("complex", complex)):
+    if name not in numpy.__dict__:
+        setattr(numpy, name, kind)
+import mxnet as mx
+assert "xfer2" not in sys.modules
+folder = sys.argv[1]
+inputs = dict(numpy.load(folder + "/inputs.npz"))
+names = list(inputs)
+block = mx.gluon.SymbolBlock.imports(folder + "/exported-symbol.json", names, folder + "/exported-0000.params")
+block_says = block(*[mx.nd.array(inputs[name]) for name in names]).asnumpy()
+symbol, arguments, states = mx.model.load_checkpoint(folder + "/exported", 0)
+iterator = mx.io.NDArrayIter(inputs, batch_size=4)
+module = mx.mod.Module(symbol, data_names=names, label_names=None)
+module.bind(iterator.provide_data, for_training=False)
+module.set_params(arguments, states)
+numpy.savez(folder + "/said.npz", block=block_says, module=module.predict(iterator).asnumpy())
+"""
+
+
+def fine_tuned(source=None, layer="gap", **settings):
+    given = {"num_epochs": 3, "batch_size": 16, "random_state": 0, **settings}
+    return xfer2.NeuralNetworkFineTuneRepurposer(source or residual_network(), layer, **given)
+
+
+def trained_on(repurposer, data=None):
+    return repurposer.fit(*(data or bright_channels()))
+
+
+@pytest.mark.parametrize("case", ["residual", "frozen part", "two inputs", "zoo, images"])
+def test_exported_files_predict_the_same_in_plain_mxnet(case, tmp_path):
+    images, labels = bright_channels(30)
+    if case == "two inputs":
+        vectors = np.random.default_rng(1).normal(size=(30, 5)).astype("float32")
+        repurposer = trained_on(fine_tuned(two_input_network(), "joined"), ((images, vectors), labels))
+        inputs, data = {"image": images, "vector": vectors}, (images, vectors)
+    elif case == "zoo, images":
+        pixels, labels = digits(40)
+        repurposer = trained_on(fine_tuned("zoo:mnist-cnn", "dense0"), (pixels, labels))
+        record = ModelHandler("zoo:mnist-cnn").preprocessing
+        inputs = {"data": np.stack([xfer2.data.images.prepare(xfer2.data.images.from_array(one), record) for one in pixels])}
+        data = pixels
+    else:
+        repurposer = trained_on(fine_tuned(fixed_layers="stem" if case == "frozen part" else ()), (images, labels))
+        inputs, data = {"data": images}, images
+    paths = repurposer.export(str(tmp_path / "exported"))
+    assert all((tmp_path / path).exists() for path in paths)
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    done = subprocess.run([sys.executable, "-c", PLAIN, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said, ours = np.load(tmp_path / "said.npz"), repurposer.predict_proba(data)
+    np.testing.assert_allclose(said["block"], ours, atol=1e-6)
+    np.testing.assert_allclose(said["module"], ours, atol=1e-6)
+
+
+def test_target_model_and_module_predict_what_the_repurposer_does():
+    images, labels = bright_channels(30)
+    repurposer = fine_tuned()
+    assert repurposer.target_model is None
+    repurposer.fit(images, labels)
+    ours = repurposer.predict_proba(images)
+    np.testing.assert_allclose(repurposer.target_model(mx.nd.array(images)).asnumpy(), ours, atol=1e-6)
+    iterator = mx.io.NDArrayIter(images, batch_size=10)
+    np.testing.assert_allclose(repurposer.get_module(iterator).predict(iterator).asnumpy(), ours, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["block", "module", "checkpoint", "handler"])
+def test_a_source_of_any_kind_gives_the_same(kind, tmp_path):
+    handler, data = ModelHandler(residual_network()), bright_channels(30)
+    source = {"block": handler.get_block,
+              "module": lambda: handler.get_module(mx.io.NDArrayIter(data[0], np.zeros(30), 10), for_training=False),
+              "checkpoint": lambda: handler.save(str(tmp_path / "source")) and str(tmp_path / "source"),
+              "handler": lambda: handler}[kind]()
+    expected = trained_on(fine_tuned(), data).predict_proba(data[0])
+    np.testing.assert_allclose(trained_on(fine_tuned(source), data).predict_proba(data[0]), expected, atol=1e-6)
+
+
+def test_iterators_and_folders_are_read_in_one_pass(tmp_path):
+    images, labels = bright_channels(30)
+    codes = np.unique(labels, return_inverse=True)[1]
+    expected = trained_on(fine_tuned(), (images, codes)).predict_proba(images)
+    for data in (mx.io.NDArrayIter(images, codes, 7),
+                 mx.gluon.data.DataLoader(mx.gluon.data.ArrayDataset(images, codes.astype("float32")), 7)):
+        repurposer = fine_tuned().fit(data)
+        assert repurposer.classes_.tolist() == [0, 1, 2]
+        np.testing.assert_allclose(repurposer.predict_proba(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("cache", ["auto", False])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_what_is_frozen_stays_to_the_bit_through_momentum_decay_and_mixup(cache, optimizer):
+    source = residual_network()
+    momentum = {"optimizer_params": {"momentum": 0.9}} if optimizer == "sgd" else {}
+    repurposer = trained_on(fine_tuned(
+        source, fixed_layers=["stem", "a_*"], num_epochs=10, optimizer=optimizer, weight_decay=0.1, mixup=0.4, validation=0,
+        transferred_rate=1, learning_rate=0.05, cache=cache, **momentum))
+    assert len(repurposer.history_) == 10
+    before, after = values(source), values(repurposer.network_)
+    assert {"stem_weight", "a_bn_gamma", "a_bn_beta", "a_bn_moving_mean", "a_bn_moving_var", "a_conv_weight"} <= set(after)
+    for name in before.keys() & after.keys():
+        if name.startswith(("stem", "a_")):
+            np.testing.assert_array_equal(after[name], before[name])
+        else:
+            assert (after[name] != before[name]).any(), name
+
+
+@pytest.mark.parametrize("settings", [{}, {"mixup": 0.4, "label_smoothing": 0.1, "class_weight": "balanced"},
+                                      {"gradual_unfreezing": 2, "num_epochs": 6}])
+def test_the_cache_changes_nothing_but_the_time(settings):
+    data = bright_channels(60)
+    found = {}
+    for cache in ("auto", False):
+        repurposer = trained_on(fine_tuned(fixed_layers="stem", cache=cache, **{"num_epochs": 4, **settings}), data)
+        found[cache] = values(repurposer.network_), repurposer.history_, repurposer.cached_layers_
+    assert found["auto"][2] == ("stem",)
+    assert found[False][2] == ()
+    for name, array in found["auto"][0].items():
+        np.testing.assert_allclose(array, found[False][0][name], atol=2e-4, err_msg=name)
+    for ours, theirs in zip(found["auto"][1], found[False][1], strict=True):
+        assert ours["validation_loss"] == pytest.approx(theirs["validation_loss"], abs=1e-3)
+
+
+def test_what_has_no_room_in_memory_is_kept_in_files_and_gives_the_same(monkeypatch):
+    data = bright_channels(60)
+    settings = {"fixed_layers": "stem", "gradual_unfreezing": 1, "num_epochs": 4}
+    expected = trained_on(fine_tuned(**settings), data).predict_proba(data[0])
+    monkeypatch.setattr(_examples, "_LARGEST_IN_MEMORY", 0)
+    seen = []
+    kept = _examples.store_for
+    monkeypatch.setattr(_examples, "store_for", lambda *given: seen.append(kept(*given)) or seen[-1])
+    np.testing.assert_array_equal(trained_on(fine_tuned(**settings), data).predict_proba(data[0]), expected)
+    assert len({path for path in seen if path}) >= 2
+
+
+def test_augmented_images_are_not_cached_unless_their_views_are_asked_for():
+    data, augment = bright_channels(60), Augmentation(shift=1, flip=True, color=0.1)
+    settings = {"fixed_layers": "stem", "validation": 0}
+    fresh = trained_on(fine_tuned(**settings, augment=augment), data)
+    views = trained_on(fine_tuned(**settings, augment=augment, cache=3), data)
+    plain = trained_on(fine_tuned(**settings), data)
+    assert (fresh.cached_layers_, views.cached_layers_) == ((), ("stem",))
+    again = trained_on(fine_tuned(**settings, augment={"shift": 1, "flip": True, "color": 0.1}, cache=3), data)
+    np.testing.assert_array_equal(again.predict_proba(data[0]), views.predict_proba(data[0]))
+    said = [one.predict_proba(data[0]) for one in (fresh, views, plain)]
+    assert all((said[i] != said[j]).any() for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_of_the_views_the_first_is_the_image_itself_and_training_sees_them_all():
+    network = residual_network()
+    images, labels = bright_channels(12)
+    augment = Augmentation(flip=True, shift=2)
+    features, shapes = _examples.read_examples(
+        "test", network, images, labels, ("stem",), ("data",), None, 5, "raise", None, 3, augment, 0)
+    assert shapes == {"data": (3, 8, 8)}
+    assert features.labels.tolist() == np.repeat(labels, 3).tolist()
+    np.testing.assert_array_equal(features["data"][::3], images)
+    assert (features["data"][1::3] != images).any()
+    whole = _examples.Examples({"data": features["data"]}, np.arange(12), 3)
+    some = whole.rows(np.array([2, 7]))
+    np.testing.assert_array_equal(some.arrays["data"][:], features["data"][[6, 7, 8, 21, 22, 23]])
+    np.testing.assert_array_equal(some.plain().arrays["data"][:], images[[2, 7]])
+
+    class Spy(Callback):
+        def on_fit_start(self, trainer):
+            Spy.views, Spy.seen = trainer.views, set()
+            random = np.random.default_rng(0)
+            for _ in range(20):
+                for (batch,), codes in trainer.iterate([np.arange(36)], np.arange(12), random):
+                    assert (batch // 3 == codes).all()
+                    Spy.seen.update(batch.tolist())
+
+    trained_on(fine_tuned(fixed_layers="stem", augment=Augmentation(flip=True), cache=3, num_epochs=1,
+                          callbacks=[Spy()]))
+    assert Spy.views == 3
+    assert Spy.seen == set(range(36))
+
+
+def test_layers_join_the_training_from_the_output_down():
+    moving = []
+
+    class Spy(Callback):
+        def on_fit_start(self, trainer):
+            moving.append({name for name, p in trainer.block.collect_params().items() if p.grad_req != "null"})
+
+    repurposer = trained_on(fine_tuned(gradual_unfreezing=2, num_epochs=6, callbacks=[Spy()], validation=0))
+    assert [line["phase"] for line in repurposer.history_] == [1, 1, 2, 2, 3, 3]
+    assert [line["epoch"] for line in repurposer.history_] == [1, 2, 3, 4, 5, 6]
+    first, second, third = moving
+    assert first == {"target_logits_weight", "target_logits_bias"}
+    assert {"b_conv_weight", "b_bn_gamma"} <= second - first
+    assert "stem_weight" not in second
+    assert third == {*second, "stem_weight", "a_bn_gamma", "a_bn_beta", "a_conv_weight"}
+
+
+def test_rates_are_smaller_for_what_was_transferred_and_smaller_still_with_depth():
+    class Spy(Callback):
+        def on_fit_start(self, trainer):
+            Spy.rates = {name: p.lr_mult for name, p in trainer.block.collect_params().items() if p.grad_req != "null"}
+
+    trained_on(fine_tuned(transferred_rate=0.5, depth_decay=0.1, num_epochs=1, callbacks=[Spy()]))
+    assert Spy.rates["target_logits_weight"] == 1
+    assert [Spy.rates[name] for name in ("b_conv_weight", "b_bn_gamma", "a_conv_weight", "stem_weight")] == pytest.approx(
+        [0.5, 0.05, 0.005, 0.00005])
+
+
+def test_validation_data_may_be_given_and_their_labels_must_be_known():
+    images, labels = bright_channels(60)
+    held = bright_channels(30, seed=1)
+    repurposer = fine_tuned(validation=held).fit(images, labels)
+    assert all("validation_loss" in line for line in repurposer.history_)
+    repurposer = fine_tuned(validation=mx.io.NDArrayIter(images, np.arange(60) % 3, 10)).fit(images, np.arange(60) % 3)
+    assert len(repurposer.history_) == 3
+    strange = np.where(held[1] == "ant", "hornet", held[1])
+    with pytest.raises(DataError, match=r"validation: the label 'hornet' is not among the classes \['ant', 'bee', 'wasp'\]"):
+        fine_tuned(validation=(held[0], strange)).fit(images, labels)
+
+
+def test_without_validation_the_last_epoch_is_kept():
+    repurposer = trained_on(fine_tuned(validation=0))
+    assert repurposer.best_epoch_ == 3
+    assert repurposer.temperature_ == 1
+    assert "without validation data" in repurposer.outcome_
+    assert isinstance(repurposer.history_frame, pd.DataFrame)
+    assert repurposer.history_frame["epoch"].tolist() == [1, 2, 3]
+
+
+def test_probabilities_are_tempered_on_the_validation_data():
+    images, labels = bright_channels(60, noise=3)
+    settings = {"num_epochs": 20, "learning_rate": 0.02, "transferred_rate": 1, "patience": None}
+    tempered = fine_tuned(**settings, validation=bright_channels(90, noise=3, seed=1)).fit(images, labels)
+    plain = fine_tuned(**settings, validation=bright_channels(90, noise=3, seed=1), calibrate=False).fit(images, labels)
+    ours, raw = tempered.predict_uncertainty(images), plain.predict_uncertainty(images)
+    np.testing.assert_allclose(ours.logits, raw.logits, atol=1e-6)
+    scaled = np.exp(raw.logits / tempered.temperature_)
+    np.testing.assert_allclose(ours.probabilities, scaled / scaled.sum(axis=1, keepdims=True), atol=1e-5)
+    assert plain.temperature_ == 1
+
+
+def test_a_batch_larger_than_the_data_is_the_data():
+    repurposer = trained_on(fine_tuned(batch_size=1000, num_epochs=30, learning_rate=0.01), bright_channels(60, noise=0.3))
+    assert repurposer.score(*bright_channels(30, noise=0.3, seed=1)) > 0.9
+
+
+@pytest.mark.parametrize(("settings", "error", "message"), [
+    ({"fixed_layers": "stage9_*"}, LayerNotFoundError, r"pattern 'stage9_\*' matches none of the network's"),
+    ({"fixed_layers": ["stem", "b_konv"]}, LayerNotFoundError, "'b_konv' is not in the network.* b_conv"),
+    ({"target_class_count": 5}, ParameterError, r"must be the number of classes in the labels \(3\); got 5"),
+    ({"target_class_count": 1}, ParameterError, "target_class_count must be an integer of at least 2"),
+    ({"num_epochs": 0}, ParameterError, "num_epochs must be an integer of at least 1"),
+    ({"validation": 0.9}, ParameterError, r"validation must be a fraction from 0 to 0\.5, or data"),
+    ({"cache": True}, ParameterError, "cache must be 'auto', False, or a number of views"),
+    ({"cache": 3}, ParameterError, "cache must be 'auto' or False where augment is None"),
+    ({"mixup": -1}, ParameterError, "mixup must be a number of at least 0"),
+    ({"optimizer": "adamant"}, ParameterError, "optimizer must be an optimizer of MXNet"),
+    ({"class_weight": {"hornet": 2}}, ParameterError, "class_weight must be a dict of the classes"),
+    ({"depth_decay": 0}, ParameterError, "depth_decay must be a positive number"),
+    ({"context_function": None}, ParameterError, r"context_function must be mx\.cpu or mx\.gpu itself"),
+])
+def test_wrong_parameters_are_named(settings, error, message):
+    repurposer = fine_tuned(**settings)
+    with pytest.raises(error, match=message):
+        trained_on(repurposer)
+    assert not [name for name in vars(repurposer) if name.endswith("_")]
+
+
+def test_a_loss_that_diverges_says_where_and_leaves_what_was_learned():
+    repurposer = trained_on(fine_tuned())
+    before = repurposer.predict_proba(bright_channels()[0])
+    repurposer.set_params(learning_rate=1e25, optimizer="sgd", transferred_rate=1)
+    with pytest.raises(TrainingError, match=r"diverged: the loss is .* at step \d+ of epoch 1"):
+        trained_on(repurposer)
+    np.testing.assert_array_equal(repurposer.predict_proba(bright_channels()[0]), before)
+
+
+def test_an_augmentation_is_saved_as_what_it_is_and_what_belongs_to_the_run_is_not(tmp_path):
+    held = bright_channels(30, seed=1)
+    repurposer = trained_on(fine_tuned(augment=Augmentation(flip=True), callbacks=[Callback()], validation=held,
+                                       checkpoint_dir=tmp_path / "run"))
+    repurposer.save(tmp_path / "saved")
+    loaded = xfer2.load(tmp_path / "saved")
+    assert loaded.augment == {"shift": 0, "flip": True, "color": 0.0}
+    assert (list(loaded.callbacks), loaded.checkpoint_dir, loaded.validation) == ([], None, 0.15)
+    assert loaded.history_ == repurposer.history_
+    assert loaded.outcome_ == repurposer.outcome_
+    np.testing.assert_array_equal(loaded.predict_proba(held[0]), repurposer.predict_proba(held[0]))
+    repurposer.set_params(schedule=mx.lr_scheduler.FactorScheduler(10))
+    with pytest.raises(PersistenceError, match="'schedule' holds a FactorScheduler"):
+        repurposer.save(tmp_path / "other")
+
+
+def test_a_run_without_a_seed_is_taken_up_with_its_own(tmp_path):
+    class Killed(Callback):
+        def on_epoch_start(self, trainer, epoch):
+            if epoch == 3:
+                raise SystemExit
+
+    data = bright_channels(60)
+    with pytest.raises(SystemExit):
+        trained_on(fine_tuned(random_state=None, num_epochs=5, checkpoint_dir=tmp_path, callbacks=[Killed()]), data)
+    resumed = trained_on(fine_tuned(random_state=None, num_epochs=5, checkpoint_dir=tmp_path), data)
+    seed = int((tmp_path / "seed.json").read_text())
+    whole = trained_on(fine_tuned(random_state=seed, num_epochs=5), data)
+    for name, array in values(whole.network_).items():
+        np.testing.assert_array_equal(values(resumed.network_)[name], array)
+    (tmp_path / "seed.json").write_text("{")
+    with pytest.raises(PersistenceError, match="holds no seed"):
+        trained_on(fine_tuned(random_state=None, num_epochs=5, checkpoint_dir=tmp_path), data)
+
+
+def test_a_repurposer_of_ones_own_needs_one_method():
+    class Doubled(xfer2.NeuralNetworkRepurposer):
+        def __init__(self, source_model, width=4, **settings):
+            super().__init__(source_model, **settings)
+            self.width = width
+
+        def _make_target(self, source, class_count):
+            x = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=self.width, name="wide")
+            x = mx.sym.Activation(x, act_type="relu", name="wide_relu")
+            x = mx.sym.FullyConnected(x, num_hidden=class_count, name="new")
+            return source.truncate("gap").freeze(until="add1").add_layer_top(x)
+
+    images, labels = bright_channels(90, noise=0.3)
+    repurposer = Doubled(residual_network(), width=16, num_epochs=40, learning_rate=0.01, random_state=0).fit(images, labels)
+    assert repurposer.score(images, labels) > 0.9
+    assert repurposer.get_params()["width"] == 16
+    assert repurposer.cached_layers_ == ("add1",)
+
+
+def test_fitting_prints_nothing(capsys):
+    trained_on(fine_tuned())
+    said = capsys.readouterr()
+    assert said.out == said.err == ""

@@ -1,0 +1,44 @@
+"""Estimators that repurposers keep: as bytes without pickle, and those that say how far examples are from training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from xfer2.exceptions import PersistenceError
+from xfer2.uncertainty.ood import MahalanobisDistance, NearestNeighbourDistance
+
+DISTANCES_FILE = "distances.skops"
+_TRUSTED_PREFIXES = ("xfer2.heads.", "xfer2.uncertainty.")
+
+
+def fit_distances(features: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
+    """What tells examples unlike those of training, by name, fitted to features (n, d) and class codes (n,)."""
+    return {"mahalanobis": MahalanobisDistance().fit(features, codes),
+            "nearest_neighbour": NearestNeighbourDistance().fit(features, codes)}
+
+
+def distances_of(fitted: Mapping[str, Any], features: np.ndarray) -> dict[str, np.ndarray]:
+    """How far features (n, d) are from those of training, (n,) for every name."""
+    return {name: distance.score(features) for name, distance in fitted.items()}
+
+
+def to_bytes(value: Any) -> bytes:
+    """Scikit-learn estimators, alone or in a dict, without pickle."""
+    from skops.io import dumps
+
+    return dumps(value)
+
+
+def from_bytes(content: bytes, trusted: tuple[str, ...]) -> Any:
+    """Undo `to_bytes`; `trusted` are types that the caller allows beyond xfer2's own."""
+    from skops.io import get_untrusted_types, loads
+
+    unknown = [name for name in get_untrusted_types(data=content)
+               if not name.startswith(_TRUSTED_PREFIXES) and name not in trusted]
+    if unknown:
+        raise PersistenceError(f"The saved head holds types that xfer2 does not know: {', '.join(unknown)}. If you trust "
+                               f"where it comes from, load it with xfer2.load(path, trusted={tuple(unknown)!r}).")
+    return loads(content, trusted=get_untrusted_types(data=content))

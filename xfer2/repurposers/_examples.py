@@ -1,0 +1,161 @@
+"""Examples to train a network on: read once, what is frozen computed on the way, rows held out for validation."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xfer2.data.batches import Batch, Batches, open_batches
+from xfer2.features.engines.base import EngineFactory
+from xfer2.features.extractor import extract
+from xfer2.features.store import Features
+from xfer2.model_handler import symbols
+from xfer2.model_handler.network import Network
+
+_LARGEST_IN_MEMORY = 2 << 30  # bytes; more is kept in files, memory-mapped
+
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class RowsOf:
+    """Some rows of an array, which may be on disk: read when they are asked for, never copied as a whole."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+        self._array = array
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, chosen: Any) -> np.ndarray:
+        return self._array[self._rows[chosen]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a network is trained on.
+
+    Attributes
+    ----------
+    arrays : dict of str to array
+        The inputs of the network by name, `views` rows an example, one after another; the first of them is as it came.
+    codes : numpy.ndarray of int (n,)
+    views : int
+    """
+
+    arrays: Mapping[str, Any]
+    codes: np.ndarray
+    views: int = 1
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def inputs(self, network: Network) -> list[Any]:
+        """The arrays in the order of the network's inputs."""
+        return [self.arrays[name] for name in network.inputs]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the inputs, without the batch axis."""
+        return {name: array[:1].shape[1:] for name, array in self.arrays.items()}
+
+    def rows(self, chosen: np.ndarray) -> Examples:
+        """Some of the examples, with all their views."""
+        rows = (chosen[:, np.newaxis] * self.views + np.arange(self.views)).ravel()
+        return Examples({name: RowsOf(array, rows) for name, array in self.arrays.items()}, self.codes[chosen], self.views)
+
+    def plain(self) -> Examples:
+        """Every example once, as it came."""
+        if self.views == 1:
+            return self
+        rows = np.arange(len(self)) * self.views
+        return Examples({name: RowsOf(array, rows) for name, array in self.arrays.items()}, self.codes)
+
+    def through(self, network: Network, layers: Sequence[str], engine: EngineFactory, batch_size: int,
+                folder: str | None = None) -> Examples:
+        """The same examples with the outputs of a network's layers, or its inputs, in place of the arrays they have."""
+        inputs = tuple(name for name in layers if name in network.inputs)
+        computed = tuple(name for name in layers if name not in inputs)
+        if not computed:
+            return Examples({name: self.arrays[name] for name in inputs}, self.codes, self.views)
+        count = len(self) * self.views
+
+        def read(skipped: list[str]) -> Iterator[Batch]:
+            for start in range(0, count, batch_size):
+                part = slice(start, min(start + batch_size, count))
+                yield Batch({name: self.arrays[name][part] for name in network.inputs}, None, range(part.start, part.stop))
+
+        found = extract(network, Batches(read, count), computed, engine=engine,
+                        store=store_for(network, computed, count, folder))
+        kept = {name: self.arrays[name] for name in inputs}
+        return Examples({**kept, **{name: found[name] for name in computed}}, self.codes, self.views)
+
+
+def read_examples(owner: str, network: Network, X: Any, y: Any, layers: tuple[str, ...], inputs: tuple[str, ...],
+                  engine: EngineFactory, batch_size: int, errors: str, folder: str, views: int = 1,
+                  augment: Augment | None = None, seed: int = 0) -> tuple[Features, dict[str, tuple[int, ...]]]:
+    """Read data once: outputs of some layers and some of the inputs as they are, `views` rows an example.
+
+    Parameters
+    ----------
+    owner : str
+        Who asks, for messages.
+    network : Network
+        Its input is what the data become.
+    X, y : data and labels
+        As `xfer2.extract_features` takes them.
+    layers, inputs : tuple of str
+    engine : callable
+        Makes an engine of a Network.
+    batch_size, errors
+        As in `xfer2.extract_features`.
+    folder : str
+        Where to keep what is too large for memory.
+    views : int
+    augment : callable, optional
+        Makes all views but the first, of the network's first input.
+    seed : int
+        Of the views.
+
+    Returns
+    -------
+    features : Features
+    shapes : dict of str to tuple of int
+        Of the network's inputs, without the batch axis, as the data have them.
+    """
+    batches = open_batches(X, network, y, batch_size, errors, owner)
+    shapes: dict[str, tuple[int, ...]] = {}
+    random = np.random.default_rng(seed)
+
+    def read(skipped: list[str]) -> Iterator[Batch]:
+        for batch in batches.read(skipped):
+            shapes.update({name: array.shape[1:] for name, array in batch.data.items()})
+            yield batch if views == 1 else _viewed(batch, network.inputs[0], views, augment, random)
+
+    stream = Batches(read, None if batches.size is None else batches.size * views)
+    store = None if stream.size is None else store_for(network, (*layers, *inputs), stream.size, folder)
+    return extract(network, stream, layers, store=store, engine=engine, inputs=inputs), shapes
+
+
+def store_for(network: Network, names: Sequence[str], count: int, folder: str | None) -> str | None:
+    """A new folder for these outputs of so many examples, None where they have room in memory or their size is unknown."""
+    known = {**symbols.layer_shapes(network), **network.input_shapes}
+    shapes = [known.get(name) for name in names]
+    size = sum(4 * count * math.prod(shape) for shape in shapes if shape is not None)
+    if folder is None or size <= _LARGEST_IN_MEMORY:
+        return None
+    return os.path.join(folder, f"examples-{len(os.listdir(folder))}")
+
+
+def _viewed(batch: Batch, name: str, views: int, augment: Augment | None, random: np.random.Generator) -> Batch:
+    """Every example of a batch `views` times, all but the first changed."""
+    data = {key: np.repeat(array, views, axis=0) for key, array in batch.data.items()}
+    later = np.arange(len(data[name])) % views > 0
+    if augment is not None:
+        data[name][later] = augment(data[name][later], random)
+    labels = None if batch.labels is None else np.repeat(batch.labels, views)
+    return Batch(data, labels, [one for one in batch.ids for _ in range(views)])

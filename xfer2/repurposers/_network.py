@@ -1,0 +1,345 @@
+"""Repurposers that build a target network out of the source's graph and train it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import tempfile
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from xfer2._mxnet import Block, Module, mx
+from xfer2._validation import check_at_least_zero, check_integer, check_positive, parameter_error
+from xfer2.data.augmentation import Augmentation
+from xfer2.data.batches import open_batches
+from xfer2.features.engines.base import EngineFactory
+from xfer2.features.engines.mxnet import MxnetEngine, devices
+from xfer2.features.extractor import extract
+from xfer2.features.store import Features
+from xfer2.model_handler import archive, sources, targets
+from xfer2.model_handler.graph import edit
+from xfer2.model_handler.handler import ModelHandler
+from xfer2.model_handler.network import Network
+from xfer2.repurposers import _estimators
+from xfer2.repurposers._base import Repurposer
+from xfer2.repurposers._examples import Examples
+from xfer2.repurposers._training_run import TrainingRun
+from xfer2.training.callbacks import Callback
+from xfer2.training.checkpoint import kept_seed
+from xfer2.training.loop import Trainer
+from xfer2.uncertainty.predictions import Prediction
+
+
+class NeuralNetworkRepurposer(Repurposer):
+    """Base of repurposers that train a network.
+
+    A subclass of one's own implements `_make_target`: the source's handler in, the target's out. What is frozen there is
+    computed once and epochs run on the rest, where `cache` allows it. The parameters with the least loss on the validation
+    data are kept, and probabilities are tempered on the same data.
+
+    Parameters
+    ----------
+    source_model : model
+        Whatever `ModelHandler` reads.
+    target_class_count : int, optional
+        Checked against the labels; by default what they say.
+    context_function : callable
+        ``mx.cpu`` or ``mx.gpu``.
+    num_devices : int
+        Devices that share each batch.
+    batch_size : int
+    num_epochs : int
+        At most; see `patience`.
+    optimizer : str
+        By MXNet's name.
+    optimizer_params : dict, optional
+        More of its parameters, as in ``{"momentum": 0.9}``.
+    learning_rate : float
+        Of new parameters.
+    transferred_rate : float
+        Multiplies the learning rate of parameters that come from the source.
+    depth_decay : float
+        Multiplies it once more for each layer further from the output (Howard and Ruder 2018, arXiv:1801.06146: 1 / 2.6).
+    gradual_unfreezing : int
+        Groups, from the output down, in which transferred layers join the training one after another; 0 trains all from
+        the start. The epochs are shared among the phases.
+    schedule : {"cosine", "linear", "step", "constant"} or mx.lr_scheduler.LRScheduler
+    warm_up : float
+        Fraction of the steps in which the rate rises.
+    weight_decay, label_smoothing, mixup, clip_gradient, average_last
+        See `xfer2.training.loop.Trainer`.
+    class_weight : dict, "balanced" or None
+    validation : float or data
+        Fraction of every class to hold out, 0 for none; or data that carry labels, or a pair of data and labels.
+    patience : int, optional
+        Epochs without a lower validation loss after which training stops.
+    augment : Augmentation, dict of its parameters, or callable, optional
+        Changes images, of the network's first input, in training.
+    cache : {"auto", False} or int
+        Whether the outputs of the frozen part are kept: ``"auto"`` where nothing is augmented; a number K keeps them of K
+        views of each example, its own and K - 1 augmented ones.
+    calibrate : bool
+        Learn a temperature from the validation data, and use it where it helps.
+    callbacks : sequence of Callback
+    checkpoint_dir : str or path, optional
+        Where the run is kept after every epoch, and taken up where it is there.
+    errors : {"raise", "skip"}
+        What to do with an image that cannot be decoded.
+    random_state : int, RandomState or None
+
+    Attributes
+    ----------
+    network_ : Network
+        The target; its output is the class probabilities (n, k).
+    history_ : list of dict
+        One an epoch; see `Trainer`. `history_frame` gives it as a table.
+    best_epoch_ : int
+        Whose parameters were kept; 0 where none was better than the start.
+    outcome_ : str
+        What came of the training, in a sentence.
+    cached_layers_ : tuple of str
+        Layers whose outputs were computed once.
+    temperature_ : float
+    distances_ : dict
+        What measures how far features are from those of training.
+    """
+
+    def __init__(self, source_model: Any, target_class_count: int | None = None,
+                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
+                 num_epochs: int = 30, *, optimizer: str = "adam", optimizer_params: Mapping[str, Any] | None = None,
+                 learning_rate: float = 1e-3, transferred_rate: float = 0.1, depth_decay: float = 1.0,
+                 gradual_unfreezing: int = 0, schedule: Any = "cosine", warm_up: float = 0.1, weight_decay: float = 1e-4,
+                 label_smoothing: float = 0.0, mixup: float = 0.0, class_weight: Any = None,
+                 clip_gradient: float | None = None, average_last: int = 0, validation: Any = 0.15,
+                 patience: int | None = 10, augment: Any = None, cache: Any = "auto", calibrate: bool = True,
+                 callbacks: Sequence[Callback] = (), checkpoint_dir: str | os.PathLike[str] | None = None,
+                 errors: str = "raise", random_state: Any = None) -> None:
+        self.source_model = source_model
+        self.target_class_count = target_class_count
+        self.context_function = context_function
+        self.num_devices = num_devices
+        self.batch_size = batch_size
+        self.num_epochs = num_epochs
+        self.optimizer = optimizer
+        self.optimizer_params = optimizer_params
+        self.learning_rate = learning_rate
+        self.transferred_rate = transferred_rate
+        self.depth_decay = depth_decay
+        self.gradual_unfreezing = gradual_unfreezing
+        self.schedule = schedule
+        self.warm_up = warm_up
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.mixup = mixup
+        self.class_weight = class_weight
+        self.clip_gradient = clip_gradient
+        self.average_last = average_last
+        self.validation = validation
+        self.patience = patience
+        self.augment = augment
+        self.cache = cache
+        self.calibrate = calibrate
+        self.callbacks = callbacks
+        self.checkpoint_dir = checkpoint_dir
+        self.errors = errors
+        self.random_state = random_state
+
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        """Of this class and its bases: a subclass hands on what it does not name itself."""
+        named = [parameter for one in cls.__mro__ if "__init__" in vars(one) and one is not object
+                 for parameter in list(inspect.signature(vars(one)["__init__"]).parameters.values())[1:]]
+        return sorted({parameter.name for parameter in named if parameter.kind is not parameter.VAR_KEYWORD})
+
+    @abstractmethod
+    def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
+        """Turn the source into the target.
+
+        Parameters
+        ----------
+        source : ModelHandler
+            A copy, to be edited.
+        class_count : int
+
+        Returns
+        -------
+        ModelHandler
+            Its only output is logits (n, class_count); frozen layers are not trained; what has no values is drawn.
+        """
+
+    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, seed: int) -> Network:
+        """Give the part that is trained other values to start from; by default those it has.
+
+        Parameters
+        ----------
+        network : Network
+            The target above what is computed once.
+        examples : Examples
+            Its inputs.
+        weights : numpy.ndarray (k,), optional
+            Of the classes.
+        seed : int
+        """
+        return network
+
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int) -> str:
+        """What came of the training, in a sentence."""
+        if best_epoch == 0:
+            return "No epoch of training had a lower validation loss than the start, whose parameters are kept."
+        chosen = history[best_epoch - 1]
+        if "validation_loss" not in chosen:
+            return f"Trained for {len(history)} epochs, without validation data; the last one's parameters are kept."
+        return (f"Epoch {best_epoch} of {len(history)} had the least validation loss, {chosen['validation_loss']:.3f}, at "
+                f"an accuracy of {chosen['validation_accuracy']:.3f}; its parameters are kept.")
+
+    def fit(self, X: Any, y: Any = None) -> NeuralNetworkRepurposer:
+        """Build the target network and train it.
+
+        Parameters
+        ----------
+        X : array, path, DataIter, DataLoader, Dataset
+            See `xfer2.extract_features`; for networks of several inputs a dict or tuple.
+        y : array-like (n,), optional
+            Labels of any type; by default the data's own.
+
+        Raises
+        ------
+        DataError
+            No labels, one class only, labels beyond those of the training data in the validation data.
+        LayerNotFoundError, ModelError
+            The source does not have the layers, or the target cannot be built of it.
+        TrainingError
+            The loss was no number before any epoch had improved.
+        """
+        self._check_parameters()
+        source = sources.read(self.source_model)
+        seed = kept_seed(type(self).__name__, self.checkpoint_dir, self.random_state)
+        with tempfile.TemporaryDirectory(prefix="xfer2-") as folder:
+            learned = TrainingRun(self, source, seed, folder).fit(X, y)
+        for name, value in learned.items():
+            setattr(self, name, value)
+        return self
+
+    # --- what was learned -----------------------------------------------------------------------------------------
+
+    @property
+    def target_model(self) -> Block | None:
+        """The target as a Gluon block that gives probabilities (n, k), made anew at every call; None before `fit`."""
+        return targets.to_block(self.network_) if self.__sklearn_is_fitted__() else None
+
+    @property
+    def history_frame(self) -> Any:
+        """`history_` as a pandas DataFrame."""
+        import pandas
+
+        self._check_is_fitted()
+        return pandas.DataFrame(self.history_)
+
+    def export(self, prefix: str) -> list[str]:
+        """Write ``PREFIX-symbol.json`` and ``PREFIX-0000.params``; plain MXNet loads them and gives the same probabilities.
+
+        Additions that MXNet's Module would fuse with a convolution, wrongly in some networks, are written as
+        ``broadcast_add``, which computes the same.
+
+        Returns
+        -------
+        list of str
+            The paths written.
+        """
+        self._check_is_fitted()
+        return targets.save_checkpoint(self.network_.with_graph(edit.without_fusible_sums(self.network_.graph)), prefix)
+
+    def get_module(self, iterator: Any) -> Module:
+        """The target as a Module, bound for prediction to the shapes of an ``mx.io.DataIter``."""
+        self._check_is_fitted()
+        return ModelHandler(self.network_, self.context_function, self.num_devices).get_module(iterator, for_training=False)
+
+    def predict_uncertainty(self, X: Any) -> Prediction:
+        """Labels, probabilities, logits, and how far each example's features are from those of training."""
+        features = self._run(X)
+        probabilities, logits, last = (features.flat(name) for name in self._outputs)
+        return Prediction(probabilities, self.classes_, features.ids, logits=logits, skipped=features.skipped,
+                          distances=_estimators.distances_of(self.distances_, last))
+
+    def _predict_labels(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        features = self._run(X)
+        return self.classes_[features.flat(self._outputs[0]).argmax(axis=1)], features.labels
+
+    def _run(self, X: Any) -> Features:
+        self._check_is_fitted()
+        batches = open_batches(X, self.network_, None, self.batch_size, self.errors, type(self).__name__)
+        return extract(self.network_, batches, tuple(dict.fromkeys(self._outputs)), engine=self._engine())
+
+    def _contexts(self) -> list[Any]:
+        return devices(type(self).__name__, self.context_function, self.num_devices)
+
+    def _engine(self) -> EngineFactory:
+        contexts = self._contexts()
+        return lambda network: MxnetEngine(network, contexts)
+
+    # --- parameters -------------------------------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        """Raise where a parameter is wrong, before anything is computed."""
+        owner = type(self).__name__
+        if self.target_class_count is not None:
+            check_integer(owner, "target_class_count", self.target_class_count, 2)
+        check_integer(owner, "num_epochs", self.num_epochs)
+        check_integer(owner, "batch_size", self.batch_size)
+        check_integer(owner, "gradual_unfreezing", self.gradual_unfreezing, 0)
+        check_at_least_zero(owner, "transferred_rate", self.transferred_rate)
+        check_positive(owner, "depth_decay", self.depth_decay)
+        if isinstance(self.validation, (int, float)) and not 0 <= self.validation <= 0.5:
+            raise parameter_error(owner, "validation", "a fraction from 0 to 0.5, or data", self.validation)
+        if self.cache is not False and self.cache != "auto":
+            if self.cache is True or not isinstance(self.cache, int) or self.cache < 1:
+                raise parameter_error(owner, "cache", "'auto', False, or a number of views", self.cache)
+            if self.augment is None:
+                raise parameter_error(owner, "cache", "'auto' or False where augment is None", self.cache)
+        self._trainer(None, self.num_epochs, {}, None, 1, None, 0)
+
+    def _augmentation(self) -> Any:
+        return Augmentation(**self.augment) if isinstance(self.augment, dict) else self.augment
+
+    def _trainer(self, block: Any, epochs: int, rates: Mapping[str, float], weights: np.ndarray | None, views: int,
+                 checkpoint_dir: Any, seed: int) -> Trainer:
+        cached = views > 1
+        return Trainer(
+            block, epochs=epochs, batch_size=self.batch_size, learning_rate=self.learning_rate, optimizer=self.optimizer,
+            optimizer_params=self.optimizer_params, schedule=self.schedule, warm_up=self.warm_up,
+            weight_decay=self.weight_decay, rates=rates, label_smoothing=self.label_smoothing, mixup=self.mixup,
+            class_weights=weights, clip_gradient=self.clip_gradient, augment=None if cached else self._augmentation(),
+            views=views, patience=self.patience, average_last=self.average_last, callbacks=self.callbacks,
+            checkpoint_dir=checkpoint_dir, random_state=seed,
+            contexts=self._contexts())
+
+    # --- files ------------------------------------------------------------------------------------------------------
+
+    def _saved_parameters(self) -> dict[str, Any]:
+        """Of what belongs to one run alone (data, callbacks, folders) the defaults."""
+        values = super()._saved_parameters()
+        values.update(callbacks=(), checkpoint_dir=None)
+        if not isinstance(self.validation, (int, float)):
+            values["validation"] = 0.15
+        if isinstance(self.augment, Augmentation):
+            values["augment"] = asdict(self.augment)
+        return values
+
+    def _to_files(self) -> dict[str, bytes]:
+        source = sources.read(self.source_model)
+        return {**archive.to_files(self.network_), **archive.to_files(source, "source"),
+                _estimators.DISTANCES_FILE: _estimators.to_bytes(self.distances_)}
+
+    def _from_files(self, files: Mapping[str, bytes], learned: dict[str, Any], trusted: tuple[str, ...]) -> None:
+        self.network_, self.source_model = archive.from_files(files), archive.from_files(files, "source")
+        self.distances_ = _estimators.from_bytes(files[_estimators.DISTANCES_FILE], trusted)
+        for name, value in learned.items():
+            setattr(self, name, value)
+
+    def _learned(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (
+            "history_", "best_epoch_", "outcome_", "cached_layers_", "temperature_", "_outputs")}

@@ -1,0 +1,264 @@
+"""One fit of a target network: read, cut above what is frozen, hold out, train, temper, measure distances."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from xfer2._mxnet import mx
+from xfer2._random import child_seed
+from xfer2._validation import parameter_error
+from xfer2.exceptions import ModelError
+from xfer2.features.engines.base import EngineFactory
+from xfer2.heads._features import held_out_parts, stratified_rows
+from xfer2.heads.logistic_regression import LogisticRegressionHead
+from xfer2.model_handler import edits, params, sources, symbols, targets
+from xfer2.model_handler.frozen import Frontier, frontier
+from xfer2.model_handler.graph import edit, query
+from xfer2.model_handler.handler import ModelHandler
+from xfer2.model_handler.network import Network
+from xfer2.repurposers import _estimators
+from xfer2.repurposers._examples import Examples, read_examples
+from xfer2.training.losses import class_weights
+from xfer2.uncertainty.calibration import useful_temperature
+from xfer2.uncertainty.predictions import label_codes
+
+logger = logging.getLogger("xfer2")
+
+_PROBE_ROWS = 5000
+
+
+@dataclass
+class TrainingRun:
+    """What one call of `NeuralNetworkRepurposer.fit` does, step by step.
+
+    Parameters
+    ----------
+    repurposer : NeuralNetworkRepurposer
+        Its parameters, and the steps that a method may replace: the target, the start, the trainer.
+    source : Network
+    seed : int
+    folder : str
+        For what has no room in memory.
+    """
+
+    repurposer: Any
+    source: Network
+    seed: int
+    folder: str
+
+    def fit(self, X: Any, y: Any) -> dict[str, Any]:
+        """Train, and give the learned attributes by name."""
+        asked = self.repurposer
+        plan = self._target(self.source, 2)
+        cut = self._cut(plan)
+        self._where = (plan, cut.layers, cut.inputs) if cut else (plan, (), plan.inputs)
+        views = asked.cache if cut and asked.cache not in ("auto", False) else 1
+        if set(plan.missing) & set(self.source.parameter_names):
+            params.require_values(self.source, type(asked).__name__)
+        features, shapes = self._read(X, y, views)
+        symbols.shapes_for_data(plan, shapes)
+        labels = asked._check_labels(None if features.labels is None else features.labels[::views])
+        classes, codes = np.unique(labels, return_inverse=True)
+        self._check_count(classes)
+        examples = Examples({name: features[name] for name in features.layers}, codes, views)
+        source = replace(self.source, input_shapes={**self.source.input_shapes, **shapes})
+        target = self._target(source, len(classes))
+        part = self._part(target, examples)
+        train, held_out = self._split(examples, classes)
+        weights = class_weights(type(asked).__name__, asked.class_weight, train.codes, classes.tolist())
+        start = asked._initialise(part, train.plain(), weights, self._child("start"))
+        trained, history, best = self._train(start, train, held_out, self._transferred(target), weights)
+        logits = trained.graph.outputs[0].node
+        temperature = 1.0
+        if best == 0 and held_out is not None:  # what training does not better may learn from all examples
+            trained = asked._initialise(part, examples.plain(), weights, self._child("start"))
+        elif held_out is not None and asked.calibrate:
+            temperature = useful_temperature(self._outputs(trained, held_out, logits), held_out.codes)
+        last = last_features(trained)
+        served, probabilities = _served(params.with_params(target, trained.params), temperature)
+        distances = _estimators.fit_distances(self._outputs(trained, examples, last), codes)
+        cached = cut.layers if cut else ()
+        outcome = asked._outcome(history, best)
+        logger.info("%s", outcome)
+        return {"network_": served, "classes_": classes, "distances_": distances, "history_": history, "best_epoch_": best,
+                "outcome_": outcome, "cached_layers_": cached, "temperature_": temperature,
+                "_outputs": (probabilities, logits, last)}
+
+    # --- the target and its examples ------------------------------------------------------------------------------
+
+    def _target(self, source: Network, class_count: int) -> Network:
+        """What the method makes of the source; what it draws, it draws from the same seed each time."""
+        mx.random.seed(self._child("target"))
+        return self.repurposer._make_target(ModelHandler(source), class_count).network
+
+    def _cut(self, network: Network) -> Frontier | None:
+        """Where the frozen part ends, if its outputs may be kept."""
+        asked = self.repurposer
+        kept = asked.cache is not False and (asked.cache != "auto" or asked.augment is None)
+        return frontier(network) if kept else None
+
+    def _part(self, target: Network, examples: Examples) -> Network:
+        """The part of the target that is trained, all its parameters with values."""
+        cut = self._cut(target)
+        part = replace(cut.upper if cut else target, input_shapes=examples.shapes())
+        if cut:
+            sizes = ", ".join(f"{name} {'x'.join(map(str, part.input_shapes[name]))}" for name in cut.layers)
+            logger.info("computed once for %d examples (%d views of each): %s", len(examples), examples.views, sizes)
+        return params.initialize(part, seed=self._child("new parameters"))
+
+    def _read(self, X: Any, y: Any, views: int = 1) -> tuple[Any, dict[str, tuple[int, ...]]]:
+        asked = self.repurposer
+        plan, layers, inputs = self._where
+        return read_examples(type(asked).__name__, plan, X, y, layers, inputs, asked._engine(), asked.batch_size,
+                             asked.errors, self.folder, views, asked._augmentation(), self._child("views"))
+
+    def _check_count(self, classes: np.ndarray) -> None:
+        asked = self.repurposer
+        if asked.target_class_count not in (None, len(classes)):
+            raise parameter_error(type(asked).__name__, "target_class_count", f"the number of classes in the labels "
+                                  f"({len(classes)})", asked.target_class_count, "Leave it out to take what the labels say.")
+
+    def _split(self, examples: Examples, classes: np.ndarray) -> tuple[Examples, Examples | None]:
+        """Examples to learn from, and those to choose by."""
+        asked = self.repurposer
+        if asked.validation is None or isinstance(asked.validation, (int, float)):
+            if not asked.validation:
+                return examples, None
+            parts = held_out_parts(examples.codes, self._child("validation"), round(1 / asked.validation), len(examples))
+            if not parts:
+                return examples, None
+            return examples.rows(parts[0][0]), examples.rows(parts[0][1]).plain()
+        X, y = asked.validation if isinstance(asked.validation, tuple) else (asked.validation, None)
+        features, _ = self._read(X, y)
+        labels = asked._check_labels(features.labels)
+        codes = label_codes(f"{type(asked).__name__}, validation", labels, classes, len(labels))
+        return examples, Examples({name: features[name] for name in features.layers}, codes)
+
+    def _through(self, examples: Examples, network: Network, cut: Frontier) -> Examples:
+        asked = self.repurposer
+        return examples.through(network, cut.layers + cut.inputs, asked._engine(), asked.batch_size, self.folder)
+
+    def _outputs(self, network: Network, examples: Examples, layer: str) -> np.ndarray:
+        """One layer's outputs for every example as it came, (n, d)."""
+        asked = self.repurposer
+        found = examples.plain().through(network, (layer,), asked._engine(), asked.batch_size).arrays[layer]
+        return np.asarray(found[:]).reshape(len(examples), -1)
+
+    # --- training ---------------------------------------------------------------------------------------------------
+
+    def _train(self, start: Network, train: Examples, held_out: Examples | None, transferred: Collection[str],
+               weights: np.ndarray | None) -> tuple[Network, list[dict[str, float]], int]:
+        """The phases one after another; the network, all epochs, and the best of them."""
+        asked = self.repurposer
+        phases = list(_phases(start, transferred, asked.gradual_unfreezing))
+        network, best = start, 0
+        history: list[dict[str, float]] = []
+        for number, frozen in enumerate(phases, 1):
+            working, data, checked = replace(network, frozen=network.frozen | frozen), train, held_out
+            cut = self._cut(working) if frozen else None
+            if cut:
+                data = self._through(train, working, cut)
+                checked = None if held_out is None else self._through(held_out, working, cut)
+                working = replace(cut.upper, input_shapes=data.shapes())
+            block = targets.to_block(working, asked._contexts())
+            folder = asked.checkpoint_dir
+            if folder is not None and len(phases) > 1:
+                folder = os.path.join(folder, f"phase-{number}")
+            epochs = max(1, asked.num_epochs // len(phases))
+            rates = _rates(working, transferred, asked.transferred_rate, asked.depth_decay)
+            trainer = asked._trainer(block, epochs, rates, weights, data.views, folder, self._child(f"phase {number}"))
+            trainer.fit(data.inputs(working), data.codes,
+                        None if checked is None else (checked.inputs(working), checked.codes))
+            network = params.with_params(network, targets.from_block(working, block).params)
+            if trainer.best_epoch_:
+                best = len(history) + trainer.best_epoch_
+            said = {"phase": number} if len(phases) > 1 else {}
+            history += [{**line, "epoch": len(history) + line["epoch"], **said} for line in trainer.history_]
+        return network, history, best
+
+    def _transferred(self, target: Network) -> frozenset[str]:
+        """Parameters whose values are those of the source."""
+        return frozenset(name for name, array in target.params.items() if array is self.source.params.get(name))
+
+    def _child(self, purpose: str) -> int:
+        return child_seed(self.seed, purpose)
+
+
+def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:
+    """A dense layer on the output, its parameters without values."""
+    name = fresh_name(handler.network, "target_logits")
+    return handler.add_layer_top(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=class_count, name=name))
+
+
+def with_probe(network: Network, examples: Examples, weights: np.ndarray | None, engine: EngineFactory, batch_size: int,
+               seed: int) -> Network:
+    """The network with its last dense layer taken from a logistic regression on what that layer reads.
+
+    It is fitted to 5,000 examples at most, of all classes alike.
+    """
+    chosen = examples.rows(stratified_rows(examples.codes, _PROBE_ROWS, seed))
+    last = last_features(network)
+    features = np.asarray(chosen.through(network, (last,), engine, batch_size).arrays[last][:])
+    head = LogisticRegressionHead(class_weight=None if weights is None else dict(enumerate(weights.tolist())),
+                                  random_state=seed).fit(features.reshape(len(chosen), -1), chosen.codes)
+    weight, bias = head.linear_form()
+    names = params.owned_by(network, [edit.head_layer(network.graph)])
+    return params.with_params(network, dict(zip(names, (mx.nd.array(weight), mx.nd.array(bias)), strict=True)))
+
+
+def _phases(network: Network, transferred: Collection[str], groups: int) -> Iterator[frozenset[str]]:
+    """Layers to hold in each phase: all that came from the source, then from the output down a group fewer, then none."""
+    layers = [layer for layer, _ in _moving_layers(network, transferred)]
+    parts = [part for part in np.array_split(np.array(layers, dtype=object), groups or 1) if len(part)]
+    for count in range(len(parts) if groups else 0, 0, -1):
+        yield frozenset(layer for part in parts[:count] for layer in part)
+    yield frozenset()
+
+
+def _rates(network: Network, transferred: Collection[str], rate: float, decay: float) -> dict[str, float]:
+    """Multipliers of the learning rate of transferred parameters, smaller with every layer further from the output."""
+    rates: dict[str, float] = {}
+    for depth, (_, own) in enumerate(reversed(_moving_layers(network, transferred))):
+        for name in own:
+            rates.setdefault(name, rate * decay**depth)
+    return rates
+
+
+def _moving_layers(network: Network, transferred: Collection[str]) -> list[tuple[str, list[str]]]:
+    """Layers with transferred parameters that training may change, from the input up, and those parameters."""
+    chosen = set(transferred) & set(network.arg_params) - network.frozen_parameters
+    owned = ((layer, [name for name in params.owned_by(network, [layer]) if name in chosen])
+             for layer in network.graph.layer_names)
+    return [(layer, own) for layer, own in owned if own]
+
+
+def last_features(network: Network) -> str:
+    """The layer or input that the last dense layer reads; the output where there is none."""
+    try:
+        head = edit.head_layer(network.graph)
+    except ModelError:
+        return network.graph.outputs[0].node
+    edge = network.graph.by_name[head].inputs[0]
+    several = query.used_outputs(network.graph, edge.node) != (0,)
+    return f"{edge.node}_output{edge.output}" if several else edge.node
+
+
+def _served(network: Network, temperature: float) -> tuple[Network, str]:
+    """The network with its logits divided by a temperature and a softmax on them, and the softmax's name."""
+    scaled, probabilities = (fresh_name(network, name) for name in ("target_scaled", "target_probabilities"))
+    x = mx.sym._internal._mul_scalar(mx.sym.var("logits"), scalar=1 / temperature, name=scaled)
+    top = sources.read(mx.sym.softmax(x, axis=-1, name=probabilities))
+    return replace(edits.compose_networks(network, top), frozen=frozenset()), probabilities
+
+
+def fresh_name(network: Network, name: str) -> str:
+    """The name, with underscores behind it while the network has it already."""
+    while name in network.graph.by_name:
+        name += "_"
+    return name

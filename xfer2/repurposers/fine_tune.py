@@ -1,0 +1,86 @@
+"""Fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xfer2._mxnet import mx
+from xfer2.exceptions import ModelError
+from xfer2.model_handler.graph import query
+from xfer2.model_handler.graph.model import Graph
+from xfer2.model_handler.handler import ModelHandler
+from xfer2.model_handler.network import Network
+from xfer2.repurposers._examples import Examples
+from xfer2.repurposers._network import NeuralNetworkRepurposer
+from xfer2.repurposers._training_run import add_dense, with_probe
+
+_ANSWERS = frozenset({"softmax", "log_softmax", "SoftmaxActivation", *query.LOSS_OUTPUTS})
+
+
+class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
+    """Keeps a trained network up to one layer, puts a dense layer on it, and trains both.
+
+    The dense layer starts as a logistic regression on that layer's features, so that training changes good features no more
+    than it must (Kumar et al. 2022, arXiv:2202.10054). Where no epoch has a lower validation loss than this start, the
+    features suffice: the network then is that regression, fitted to all examples, and `outcome_` says so.
+
+    Parameters
+    ----------
+    source_model : model
+        Whatever `ModelHandler` reads.
+    transfer_layer_name : str
+        The last layer that is kept.
+    target_class_count, context_function, num_devices, batch_size, num_epochs
+        See `NeuralNetworkRepurposer`.
+    fixed_layers : str or list of str
+        Layers not to train, by name or by pattern (``"stage1_*"``).
+    **settings
+        See `NeuralNetworkRepurposer`.
+
+    Examples
+    --------
+    >>> import numpy as np, xfer2
+    >>> images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    >>> repurposer = xfer2.NeuralNetworkFineTuneRepurposer("zoo:mnist-cnn", "dense0", num_epochs=2)
+    >>> repurposer.repurpose(images, ["odd", "even"] * 10).predict_label(images[:1]).shape
+    (1,)
+    """
+
+    method: ClassVar[str] = "fine-tune"
+
+    def __init__(self, source_model: Any, transfer_layer_name: str, target_class_count: int | None = None,
+                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
+                 num_epochs: int = 30, fixed_layers: str | Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
+        self.transfer_layer_name = transfer_layer_name
+        self.fixed_layers = fixed_layers
+
+    def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
+        _check_is_below_the_answer(type(self).__name__, source.network, self.transfer_layer_name)
+        target = source.truncate(self.transfer_layer_name)
+        if self.fixed_layers:
+            target.freeze(self.fixed_layers)
+        return add_dense(target, class_count)
+
+    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, seed: int) -> Network:
+        return with_probe(network, examples, weights, self._engine(), self.batch_size, seed)
+
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int) -> str:
+        if best_epoch:
+            return super()._outcome(history, best_epoch)
+        return (f"The features of {self.transfer_layer_name!r} suffice: none of {len(history)} epochs of training had a "
+                "lower validation loss than logistic regression on them, which is what predicts.")
+
+
+def _check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
+    graph: Graph = network.graph
+    graph.layer(layer)
+    trained = {user for name in network.parameter_names for user, _ in graph.consumers[name]}
+    for name in query.ancestors(graph, [layer]):
+        if graph.by_name[name].op in _ANSWERS and not query.descendants(graph, [name]) & trained:
+            below = query.data_edges(graph, graph.by_name[name], network.params)[0].node
+            raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at "
+                             f"or above its {graph.by_name[name].op} layer {name!r}. The layer below is {below!r}.")

@@ -1,0 +1,73 @@
+"""Training with some layers frozen and others drawn anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from xfer2._mxnet import mx
+from xfer2._validation import as_names, check_integer, parameter_error
+from xfer2.model_handler.graph import edit, query
+from xfer2.model_handler.handler import ModelHandler
+from xfer2.repurposers._network import NeuralNetworkRepurposer
+from xfer2.repurposers._training_run import add_dense
+
+
+class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
+    """Drops the top of a trained network, puts a dense layer there, holds some layers fixed and draws others anew.
+
+    Parameters
+    ----------
+    source_model : model
+        Whatever `ModelHandler` reads.
+    target_class_count : int, optional
+        Checked against the labels; by default what they say.
+    fixed_layers, random_layers : str or list of str
+        Layers not to train, and layers to begin anew, by name or by pattern (``"stage1_*"``); no layer can be both. All
+        others are fine-tuned.
+    num_layers_to_drop : int, optional
+        From the output down; by default the last dense layer (or 1x1 convolution) and all above it.
+    context_function, num_devices, batch_size, num_epochs
+        See `NeuralNetworkRepurposer`.
+    **settings
+        See `NeuralNetworkRepurposer`.
+
+    Examples
+    --------
+    >>> import numpy as np, xfer2
+    >>> images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    >>> repurposer = xfer2.NeuralNetworkRandomFreezeRepurposer(
+    ...     "zoo:mnist-cnn", fixed_layers=["conv0", "conv1"], random_layers=["dense0"], num_epochs=2)
+    >>> repurposer.repurpose(images, ["odd", "even"] * 10).predict_label(images[:1]).shape
+    (1,)
+    """
+
+    method: ClassVar[str] = "random-freeze"
+
+    def __init__(self, source_model: Any, target_class_count: int | None = None, fixed_layers: str | Sequence[str] = (),
+                 random_layers: str | Sequence[str] = (), num_layers_to_drop: int | None = None,
+                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
+                 num_epochs: int = 30, **settings: Any) -> None:
+        super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
+        self.fixed_layers = fixed_layers
+        self.random_layers = random_layers
+        self.num_layers_to_drop = num_layers_to_drop
+
+    def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
+        owner = type(self).__name__
+        if self.num_layers_to_drop is None:
+            graph = source.network.graph
+            head = graph.by_name[edit.head_layer(graph)]
+            target = source.truncate(query.data_edges(graph, head, source.network.params)[0].node)
+        else:
+            target = source.drop_layer_top(check_integer(owner, "num_layers_to_drop", self.num_layers_to_drop))
+        fixed, drawn = (query.matching_layers(target.network.graph, as_names(owner, name, chosen)) if chosen else ()
+                        for name, chosen in (("fixed_layers", self.fixed_layers), ("random_layers", self.random_layers)))
+        both = [layer for layer in fixed if layer in drawn]
+        if both:
+            raise parameter_error(owner, "random_layers", "layers that are not among fixed_layers", both[0])
+        if fixed:
+            target.freeze(fixed)
+        if drawn:
+            target.reinitialize(drawn)
+        return add_dense(target, class_count)
