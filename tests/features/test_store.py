@@ -10,7 +10,7 @@ from helpers import small_networks
 from xfer2 import Features
 from xfer2.exceptions import DataError, LayerNotFoundError, ParameterError
 from xfer2.features.extractor import extract_features
-from xfer2.features.store import FolderStore, MemoryStore
+from xfer2.features.store import FolderStore, MemoryStore, SpillingStore
 
 NAMES = ("stage1/unit.2_conv", "a b", "pool", "ümlaut%2F")
 
@@ -185,3 +185,26 @@ def test_an_extraction_that_fails_midway_leaves_no_folder_and_can_be_tried_again
     kept = extract_features(network, images[:9], "fc1", batch_size=4, store=str(tmp_path / "features"))
     assert kept["fc1"].shape == (9, 6)
     assert [path.name for path in tmp_path.iterdir()] == ["features"]
+
+
+@pytest.mark.parametrize(("limit", "spilled"), [(0, True), (200, True), (10_000, False)])
+@pytest.mark.parametrize("size", [None, 9])
+def test_a_spilling_store_is_a_concatenation_in_memory_or_in_a_folder(tmp_path, limit, spilled, size):
+    random = np.random.default_rng(0)
+    parts = [{"a/b": random.normal(size=(3, 2)), "c": random.normal(size=(3, 2, 2))} for _ in range(3)]
+    store = SpillingStore(tmp_path / "kept", limit, size)
+    for part in parts:
+        for layer, rows in part.items():
+            store.append(layer, rows)
+    features = store.finish(None, range(9), [])
+    assert (tmp_path / "kept").exists() == spilled
+    for layer in ("a/b", "c"):
+        np.testing.assert_array_equal(features[layer], np.concatenate([part[layer] for part in parts]))
+        assert isinstance(features[layer], np.memmap) == spilled
+
+
+def test_a_spilling_store_that_is_given_up_leaves_nothing(tmp_path):
+    store = SpillingStore(tmp_path / "kept", 10)
+    store.append("a", np.zeros((3, 2)))
+    store.abort()
+    assert list(tmp_path.iterdir()) == []

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 RUN = """
+import logging
 import sys
 from pathlib import Path
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+logging.getLogger("xfer2").addFilter(lambda record: "goes on" in record.msg)
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 import xfer2
@@ -55,8 +58,12 @@ def test_a_killed_run_that_is_started_again_ends_with_the_same_weights(moment, w
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "weights.npz").exists()
+    kept = list((tmp_path / "run").rglob("training.safetensors"))
+    assert kept or moment < 0.3
     with start(tmp_path, tmp_path / "run") as process:
+        said = process.stdout.read()
         assert process.wait() == 0
+    assert ("goes on after epoch" in said) == bool(kept)
     again = dict(np.load(tmp_path / "weights.npz"))
     assert weights.keys() == again.keys()
     for name, array in weights.items():

@@ -2,19 +2,24 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from tasks import bright_channels, digits, residual_network, two_input_network, values
+from PIL import Image
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from tasks import bright_channels, digits, drawn, residual_network, two_input_network, values
 
 import xfer2
 from xfer2._mxnet import mx
 from xfer2.data.augmentation import Augmentation
-from xfer2.exceptions import DataError, LayerNotFoundError, ParameterError, PersistenceError, TrainingError
-from xfer2.model_handler import ModelHandler
+from xfer2.exceptions import DataError, LayerNotFoundError, ModelError, ParameterError, PersistenceError, TrainingError
+from xfer2.model_handler import ModelHandler, params
 from xfer2.repurposers import _examples
-from xfer2.training.callbacks import Callback
+from xfer2.training.callbacks import Callback, CsvLog
+from xfer2.training.loop import Trainer
 
 PLAIN = """
 import sys
@@ -95,7 +100,7 @@ def test_a_source_of_any_kind_gives_the_same(kind, tmp_path):
     np.testing.assert_allclose(trained_on(fine_tuned(source), data).predict_proba(data[0]), expected, atol=1e-6)
 
 
-def test_iterators_and_folders_are_read_in_one_pass(tmp_path):
+def test_iterators_and_loaders_give_what_arrays_do():
     images, labels = bright_channels(30)
     codes = np.unique(labels, return_inverse=True)[1]
     expected = trained_on(fine_tuned(), (images, codes)).predict_proba(images)
@@ -145,11 +150,17 @@ def test_what_has_no_room_in_memory_is_kept_in_files_and_gives_the_same(monkeypa
     settings = {"fixed_layers": "stem", "gradual_unfreezing": 1, "num_epochs": 4}
     expected = trained_on(fine_tuned(**settings), data).predict_proba(data[0])
     monkeypatch.setattr(_examples, "_LARGEST_IN_MEMORY", 0)
-    seen = []
-    kept = _examples.store_for
-    monkeypatch.setattr(_examples, "store_for", lambda *given: seen.append(kept(*given)) or seen[-1])
+    mapped = []
+
+    fit = Trainer.fit
+
+    def spied(trainer, inputs, *rest):
+        mapped.extend(type(getattr(array, "_array", array)) for array in inputs)
+        return fit(trainer, inputs, *rest)
+
+    monkeypatch.setattr(Trainer, "fit", spied)
     np.testing.assert_array_equal(trained_on(fine_tuned(**settings), data).predict_proba(data[0]), expected)
-    assert len({path for path in seen if path}) >= 2
+    assert mapped == [np.memmap, np.memmap]
 
 
 def test_augmented_images_are_not_cached_unless_their_views_are_asked_for():
@@ -165,12 +176,12 @@ def test_augmented_images_are_not_cached_unless_their_views_are_asked_for():
     assert all((said[i] != said[j]).any() for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
-def test_of_the_views_the_first_is_the_image_itself_and_training_sees_them_all():
+def test_of_the_views_the_first_is_the_image_itself_and_training_sees_them_all(tmp_path):
     network = residual_network()
     images, labels = bright_channels(12)
     augment = Augmentation(flip=True, shift=2)
     features, shapes = _examples.read_examples(
-        "test", network, images, labels, ("stem",), ("data",), None, 5, "raise", None, 3, augment, 0)
+        "test", network, images, labels, ("stem",), ("data",), None, 5, "raise", str(tmp_path), 3, augment, 0)
     assert shapes == {"data": (3, 8, 8)}
     assert features.labels.tolist() == np.repeat(labels, 3).tolist()
     np.testing.assert_array_equal(features["data"][::3], images)
@@ -228,6 +239,11 @@ def test_validation_data_may_be_given_and_their_labels_must_be_known():
     held = bright_channels(30, seed=1)
     repurposer = fine_tuned(validation=held).fit(images, labels)
     assert all("validation_loss" in line for line in repurposer.history_)
+    assert len(fine_tuned(validation=(held[0][:1], held[1][:1])).fit(images, labels).history_) > 0
+    with pytest.raises(DataError, match="validation: the data carry no labels"):
+        fine_tuned(validation=(held[0], None)).fit(images, labels)
+    with pytest.raises(DataError, match=r"expects data \(n, 3, 8, 8\)"):
+        fine_tuned(validation=(held[0][:, :2], held[1])).fit(images, labels)
     repurposer = fine_tuned(validation=mx.io.NDArrayIter(images, np.arange(60) % 3, 10)).fit(images, np.arange(60) % 3)
     assert len(repurposer.history_) == 3
     strange = np.where(held[1] == "ant", "hornet", held[1])
@@ -249,6 +265,7 @@ def test_probabilities_are_tempered_on_the_validation_data():
     settings = {"num_epochs": 20, "learning_rate": 0.02, "transferred_rate": 1, "patience": None}
     tempered = fine_tuned(**settings, validation=bright_channels(90, noise=3, seed=1)).fit(images, labels)
     plain = fine_tuned(**settings, validation=bright_channels(90, noise=3, seed=1), calibrate=False).fit(images, labels)
+    assert tempered.temperature_ > 1.05
     ours, raw = tempered.predict_uncertainty(images), plain.predict_uncertainty(images)
     np.testing.assert_allclose(ours.logits, raw.logits, atol=1e-6)
     scaled = np.exp(raw.logits / tempered.temperature_)
@@ -268,7 +285,10 @@ def test_a_batch_larger_than_the_data_is_the_data():
     ({"target_class_count": 1}, ParameterError, "target_class_count must be an integer of at least 2"),
     ({"num_epochs": 0}, ParameterError, "num_epochs must be an integer of at least 1"),
     ({"validation": 0.9}, ParameterError, r"validation must be a fraction from 0 to 0\.5, or data"),
-    ({"cache": True}, ParameterError, "cache must be 'auto', False, or a number of views"),
+    ({"cache": True}, ParameterError, "cache must be 'auto', False, or a number of views of at least 2"),
+    ({"cache": 1, "augment": {"flip": True}}, ParameterError, "a number of views of at least 2; got 1"),
+    ({"augment": {"flipp": True}}, ParameterError, "augment must be an Augmentation, a dict of its parameters"),
+    ({"schedule": "cosin"}, ParameterError, "schedule must be one of"),
     ({"cache": 3}, ParameterError, "cache must be 'auto' or False where augment is None"),
     ({"mixup": -1}, ParameterError, "mixup must be a number of at least 0"),
     ({"optimizer": "adamant"}, ParameterError, "optimizer must be an optimizer of MXNet"),
@@ -290,6 +310,149 @@ def test_a_loss_that_diverges_says_where_and_leaves_what_was_learned():
     with pytest.raises(TrainingError, match=r"diverged: the loss is .* at step \d+ of epoch 1"):
         trained_on(repurposer)
     np.testing.assert_array_equal(repurposer.predict_proba(bright_channels()[0]), before)
+
+
+def test_a_loss_that_diverges_in_a_later_phase_keeps_what_the_phases_before_learned():
+    class Spoil(Callback):
+        def on_epoch_start(self, trainer, epoch):
+            if trainer.earlier:
+                weight = trainer.block.collect_params()["target_logits_weight"]
+                weight.set_data(weight.data() * np.nan)
+
+    settings = {"gradual_unfreezing": 1, "num_epochs": 4, "validation": 0}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        repurposer = trained_on(fine_tuned(**settings, callbacks=[Spoil()]))
+    assert any("diverged" in str(one.message) and "epoch 2 are kept" in str(one.message) for one in caught)
+    assert repurposer.best_epoch_ == 2
+    assert len(repurposer.history_) == 2
+    assert repurposer.score(*bright_channels()) > 0.5
+
+
+def test_a_callback_that_stops_the_training_stops_all_phases():
+    class Stop(Callback):
+        def on_epoch_end(self, trainer, record):
+            trainer.stop = True
+
+    repurposer = trained_on(fine_tuned(gradual_unfreezing=2, num_epochs=6, callbacks=[Stop()]))
+    assert len(repurposer.history_) == 1
+
+
+def test_the_epochs_are_shared_by_the_phases_and_logged_through(tmp_path):
+    log = CsvLog(tmp_path / "log.csv")
+    repurposer = trained_on(fine_tuned(gradual_unfreezing=2, num_epochs=5, callbacks=[log], patience=None))
+    assert [line["phase"] for line in repurposer.history_] == [1, 1, 2, 2, 3]
+    assert pd.read_csv(tmp_path / "log.csv")["epoch"].tolist() == [1, 2, 3, 4, 5]
+    few = trained_on(fine_tuned(gradual_unfreezing=3, num_epochs=2, validation=0))
+    assert [line["phase"] for line in few.history_] == [1, 2]
+
+
+def test_the_mean_of_the_last_epochs_is_said_to_be_kept():
+    repurposer = trained_on(fine_tuned(average_last=2, validation=0))
+    assert repurposer.outcome_ == "Trained for 3 epochs; the mean of the last 2 ones' parameters is kept."
+    assert repurposer.best_epoch_ == 3
+
+
+@pytest.mark.parametrize("settings", [{"fixed_layers": "step0_i2h"}, {"gradual_unfreezing": 2}])
+def test_parameters_that_frozen_layers_share_are_frozen_in_all(settings):
+    images, labels = digits(30)
+    moved = {}
+
+    class Spy(Callback):
+        def on_fit_start(self, trainer):
+            moved.setdefault("first", {name for name, p in trainer.block.collect_params().items() if p.grad_req != "null"})
+
+    source = ModelHandler("zoo:mnist-rnn")
+    repurposer = fine_tuned(source, "step27_tanh", callbacks=[Spy()], validation=0, num_epochs=4, **settings)
+    trained_on(repurposer, (images, labels))
+    if "fixed_layers" in settings:
+        assert moved["first"] == {"h2h_weight", "h2h_bias", "target_logits_weight", "target_logits_bias"}
+        np.testing.assert_array_equal(values(repurposer.network_)["i2h_weight"], values(source.network)["i2h_weight"])
+        assert (values(repurposer.network_)["h2h_weight"] != values(source.network)["h2h_weight"]).any()
+    else:
+        assert moved["first"] == {"target_logits_weight", "target_logits_bias"}
+        assert (values(repurposer.network_)["i2h_weight"] != values(source.network)["i2h_weight"]).any()
+
+
+def test_sequences_with_time_on_the_first_axis_are_not_cut_there():
+    x = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, flatten=False, name="embedding")
+    x = mx.sym.SwapAxis(x, dim1=0, dim2=1, name="time_first")
+    x = mx.sym.FullyConnected(x, num_hidden=4, flatten=False, name="step")
+    x = mx.sym.SwapAxis(x, dim1=0, dim2=1, name="batch_first")
+    source = drawn(mx.sym.FullyConnected(x, num_hidden=3, name="fc"), data=(7, 5))
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(28, 7, 5)).astype("float32"), random.integers(0, 2, 28)
+    repurposer = fine_tuned(source, "batch_first", fixed_layers=["embedding"], batch_size=7).fit(X, y)
+    assert repurposer.cached_layers_ == ("embedding",)
+    assert repurposer.predict_proba(X).shape == (28, 2)
+
+
+def test_augmentation_never_sees_anything_but_images():
+    shapes = set()
+
+    def spy(images, random):
+        shapes.add(images.shape[1:])
+        return images
+
+    for cache in ("auto", 2, False):
+        trained_on(fine_tuned(augment=spy, cache=cache, gradual_unfreezing=1, num_epochs=2))
+        trained_on(fine_tuned(augment=spy, cache=cache, fixed_layers="stem", gradual_unfreezing=1, num_epochs=2))
+    assert shapes == {(3, 8, 8)}
+
+
+def test_half_precision_sources_are_trained_in_single():
+    source = params.cast(residual_network(), "float16")
+    images, labels = bright_channels(30)
+    for repurposer in (fine_tuned(source), xfer2.NeuralNetworkRandomFreezeRepurposer(source, num_epochs=1, random_state=0)):
+        repurposer.fit(images, labels)
+        assert {array.dtype for array in values(repurposer.network_).values()} == {np.dtype("float32")}
+
+
+def test_a_target_that_gives_no_logits_is_refused():
+    class Odd(xfer2.NeuralNetworkRepurposer):
+        def _make_target(self, source, class_count):
+            return source.truncate("gap")
+
+    with pytest.raises(ModelError, match=r"Odd: the target must have one output of shape \(n, 3\), the logits"):
+        Odd(residual_network()).fit(*bright_channels(30))
+
+
+@pytest.mark.parametrize("changed", [
+    {"transferred_rate": 0.5}, {"class_weight": "balanced"}, {"optimizer_params": {"beta1": 0.8}}, {"fixed_layers": "b_*"},
+    {"augment": Augmentation(flip=True)}, {"patience": 3}, {"validation": bright_channels(30, seed=1)}])
+def test_a_checkpoint_of_other_settings_is_refused(changed, tmp_path):
+    settings = {"checkpoint_dir": tmp_path, "cache": False}
+    data = bright_channels(61)
+    trained_on(fine_tuned(**settings), data)
+    with pytest.raises(PersistenceError, match="is of another run"):
+        trained_on(fine_tuned(**{**settings, **changed}), data)
+
+
+def test_parameters_are_searched_in_several_processes():
+    images, labels = bright_channels(60)
+    search = GridSearchCV(fine_tuned(num_epochs=1), {"weight_decay": [0.0, 0.1]}, cv=2, n_jobs=2).fit(images, labels)
+    assert len(search.cv_results_["mean_test_score"]) == 2
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_folders_of_images_and_their_unreadable_ones(tmp_path):
+    images, labels = digits(60)
+    for number, (image, label) in enumerate(zip(images, labels % 3, strict=True)):
+        folder = tmp_path / f"class{label}"
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number:03d}.png")
+    (tmp_path / "class0" / "broken.png").write_bytes(b"no image")
+    repurposer = fine_tuned("zoo:mnist-cnn", "dense0", errors="skip", fixed_layers="conv0", num_epochs=2).fit(tmp_path)
+    prediction = repurposer.predict_uncertainty(tmp_path)
+    assert repurposer.classes_.tolist() == ["class0", "class1", "class2"]
+    assert len(prediction) == 60
+    assert "broken.png" in prediction.skipped[0]
+    assert repurposer.score(tmp_path) > 0.7
+
+
+def test_clones_share_the_validation_data():
+    held = bright_channels(30)
+    assert clone(fine_tuned(validation=held)).validation is held
 
 
 def test_an_augmentation_is_saved_as_what_it_is_and_what_belongs_to_the_run_is_not(tmp_path):
@@ -317,7 +480,14 @@ def test_a_run_without_a_seed_is_taken_up_with_its_own(tmp_path):
     data = bright_channels(60)
     with pytest.raises(SystemExit):
         trained_on(fine_tuned(random_state=None, num_epochs=5, checkpoint_dir=tmp_path, callbacks=[Killed()]), data)
-    resumed = trained_on(fine_tuned(random_state=None, num_epochs=5, checkpoint_dir=tmp_path), data)
+    begun = []
+
+    class Begun(Callback):
+        def on_epoch_start(self, trainer, epoch):
+            begun.append(epoch)
+
+    resumed = trained_on(fine_tuned(random_state=None, num_epochs=5, checkpoint_dir=tmp_path, callbacks=[Begun()]), data)
+    assert begun == [3, 4, 5]
     seed = int((tmp_path / "seed.json").read_text())
     whole = trained_on(fine_tuned(random_state=seed, num_epochs=5), data)
     for name, array in values(whole.network_).items():

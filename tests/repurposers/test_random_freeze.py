@@ -41,7 +41,7 @@ def test_a_source_without_values_is_trained_from_scratch():
 
 
 @pytest.mark.parametrize(("settings", "error", "message"), [
-    ({"fixed_layers": ["stem"], "random_layers": ["st*"]}, ParameterError, "not among fixed_layers; got 'stem'"),
+    ({"fixed_layers": ["stem"], "random_layers": ["st*"]}, ParameterError, "share no parameter with them; got 'stem'"),
     ({"fixed_layers": ["fc"]}, LayerNotFoundError, "'fc' is not in the network"),
     ({"random_layers": "z*"}, LayerNotFoundError, r"pattern 'z\*' matches none"),
     ({"num_layers_to_drop": 0}, ParameterError, "num_layers_to_drop must be an integer of at least 1"),

@@ -339,11 +339,13 @@ def dropout_block():
     return block
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "nag"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "nag", "nadam"])
 @pytest.mark.parametrize(("epoch", "step"), [(1, 2), (4, 1), (6, 6)])
 def test_a_run_that_was_killed_ends_as_one_that_was_not(optimizer, epoch, step, tmp_path):
     settings = {"epochs": 6, "batch_size": 20, "learning_rate": 0.05, "optimizer": optimizer, "mixup": 0.2,
-                "random_state": 3, "optimizer_params": {} if optimizer == "adam" else {"momentum": 0.9}, "average_last": 2}
+                "random_state": 3, "average_last": 2,
+                "optimizer_params": {"momentum": 0.9} if optimizer in ("sgd", "nag") else {},
+                "schedule": mx.lr_scheduler.FactorScheduler(9, 0.7) if optimizer == "sgd" else "cosine"}
     data, held_out = noisy(), noisy(60, seed=2)
     whole = dropout_block()
     Trainer(whole, **settings).fit(*data, validation=held_out)
@@ -354,6 +356,55 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(optimizer, epoch, step, 
     trainer = Trainer(resumed, checkpoint_dir=tmp_path, **settings).fit(*data, validation=held_out)
     assert [record["epoch"] for record in trainer.history_] == list(range(1, 7))
     check_same(whole, resumed)
+
+
+def test_a_run_that_a_callback_stopped_is_not_gone_on_with(tmp_path):
+    class Stop(Callback):
+        def on_epoch_end(self, trainer, record):
+            trainer.stop = len(trainer.history_) == 2
+
+    settings = {"epochs": 5, "checkpoint_dir": tmp_path, "random_state": 0}
+    first, second = small_block(), small_block()
+    Trainer(first, callbacks=[Stop()], **settings).fit(*separable())
+    trainer = Trainer(second, **settings).fit(*separable())
+    assert len(trainer.history_) == 2
+    check_same(first, second)
+
+
+@pytest.mark.parametrize("changed", [
+    {"rates": {"dense0_weight": 0.5}}, {"optimizer_params": {"beta1": 0.8}}, {"class_weights": np.array([1.0, 2.0, 1.0])},
+    {"augment": np.add}, {"patience": 3}, {"loss": mx.gluon.loss.L2Loss()}, {"schedule": "linear"}, "start", "data",
+    "held out"])
+def test_what_a_run_depends_on_tells_it_from_others(changed, tmp_path):
+    block, (inputs, codes) = small_block(), separable()
+    inputs = inputs.copy()
+    name = next(name for name in block.collect_params() if name.endswith("weight"))
+    held_out = (inputs[:30], codes[:30])
+    settings = {"epochs": 1, "checkpoint_dir": tmp_path, "random_state": 0}
+    Trainer(block, **settings).fit(inputs, codes, held_out)
+    block = small_block(seed=1) if changed == "start" else small_block()
+    if isinstance(changed, dict):
+        if "rates" in changed:
+            changed = {"rates": {name: 0.5}}
+        settings.update(changed)
+    if changed == "data":
+        inputs[-1] += 1
+    if changed == "held out":
+        held_out = (inputs[:29], codes[:29])
+    with pytest.raises(PersistenceError, match="is of another run"):
+        Trainer(block, **settings).fit(inputs, codes, held_out)
+
+
+def test_the_mean_of_the_last_epochs_competes_with_the_best():
+    inputs, codes = noisy()
+    losses = []
+    for last in (0, 3):
+        block = small_block()
+        trainer = Trainer(block, epochs=12, batch_size=20, learning_rate=0.3, average_last=last, random_state=0)
+        trainer.fit(inputs, codes, noisy(60, seed=2))
+        losses.append(trainer.evaluate([noisy(60, seed=2)[0]], noisy(60, seed=2)[1])["loss"])
+        assert trainer.averaged_ == (last > 0 and losses[1] < losses[0])
+    assert losses[1] <= losses[0]
 
 
 def test_a_checkpoint_of_another_run_is_refused_and_a_spoiled_one_too(tmp_path):
@@ -398,3 +449,7 @@ def test_a_run_without_a_seed_keeps_the_one_it_drew(tmp_path):
     assert kept_seed("Trainer", tmp_path / "run", 3) == 3
     assert kept_seed("Trainer", tmp_path / "other", None) != drawn
     assert kept_seed("Trainer", None, 5) == 5
+    assert kept_seed("Trainer", tmp_path / "run", np.random.RandomState(3)) == drawn
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(PersistenceError, match="nothing can be kept in checkpoint_dir"):
+        kept_seed("Trainer", tmp_path / "file" / "run", None)

@@ -28,8 +28,10 @@ def test_the_shapes_are_what_their_names_say():
     np.testing.assert_allclose(rates("step")[[0, 49, 50, 74, 75, 99]], [0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
 
 
-def test_a_schedule_of_mxnet_is_taken_as_it_is_and_an_unknown_name_is_told():
+def test_a_schedule_of_mxnet_is_copied_and_an_unknown_name_is_told():
     own = mx.lr_scheduler.FactorScheduler(10, 0.5, base_lr=1.0)
-    assert make_schedule("Trainer", own, 100, 0, 0.2) is own
+    copied = make_schedule("Trainer", own, 100, 0, 0.2)
+    assert [copied(step) for step in (1, 11, 21)] == [1.0, 0.5, 0.25]
+    assert own.count == 0
     with pytest.raises(ParameterError, match=r"Trainer: schedule must be one of 'constant', .*; got 'cosinus'"):
         make_schedule("Trainer", "cosinus", 100, 0, 0.2)

@@ -76,14 +76,14 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
 
 
 def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: str | None = None,
-            store: str | None = None, engine: EngineFactory | None = None, inputs: tuple[str, ...] = ()) -> Features:
+            store: str | Store | None = None, engine: EngineFactory | None = None, inputs: tuple[str, ...] = ()) -> Features:
     """Stream batches through an engine into a store; the work of `extract_features`.
 
     The arrays of `inputs` are kept as they come, beside the layers.
     """
     check_choice("extract_features", "pool", pool, (None, "avg", "max"))
     wanted = pruned(network, layers) if layers else None
-    kept: Store = MemoryStore(batches.size) if store is None else FolderStore(store)
+    kept = MemoryStore(batches.size) if store is None else FolderStore(store) if isinstance(store, str) else store
     try:
         labels, ids = _stream(wanted, batches, layers, inputs, pool, kept, engine or MxnetEngine)
         return kept.finish(labels, ids, batches.skipped)

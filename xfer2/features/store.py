@@ -192,7 +192,11 @@ class MemoryStore:
 
     def finish(self, labels: np.ndarray | None, ids: Sequence[Any], skipped: Sequence[str]) -> Features:
         """Give the features; rows that were allocated and not filled are cut off."""
-        return Features({layer: array[:self._filled[layer]] for layer, array in self._arrays.items()}, labels, ids, skipped)
+        return Features(self.rows(), labels, ids, skipped)
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """What was added, by layer."""
+        return {layer: array[:self._filled[layer]] for layer, array in self._arrays.items()}
 
 
 class FolderStore:
@@ -275,6 +279,41 @@ class FolderStore:
         np.lib.format.write_array_header_1_0(self._files[layer], {
             "descr": np.lib.format.dtype_to_descr(self._dtypes[layer]), "fortran_order": False,
             "shape": self._shapes[layer]})
+
+
+class SpillingStore:
+    """Keeps features in memory up to a limit, and all of them in a folder from there on.
+
+    Parameters
+    ----------
+    folder : str
+        A new folder; it is made only where it is needed.
+    limit : int
+        Bytes.
+    size : int, optional
+        Number of examples, where it is known.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], limit: int, size: int | None = None) -> None:
+        self._folder, self._left = folder, limit
+        self._store: MemoryStore | FolderStore = MemoryStore(size)
+
+    def append(self, layer: str, array: np.ndarray) -> None:
+        """Add rows (n, ...) of one layer."""
+        self._left -= array.nbytes
+        if self._left < 0 and isinstance(self._store, MemoryStore):
+            kept, self._store = self._store, FolderStore(self._folder)
+            for name, rows in kept.rows().items():
+                self._store.append(name, rows)
+        self._store.append(layer, array)
+
+    def finish(self, labels: np.ndarray | None, ids: Sequence[Any], skipped: Sequence[str]) -> Features:
+        """Give the features, memory-mapped where they were too many."""
+        return self._store.finish(labels, ids, skipped)
+
+    def abort(self) -> None:
+        """Leave nothing behind."""
+        self._store.abort()
 
 
 def _umask() -> int:

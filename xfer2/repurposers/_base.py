@@ -35,6 +35,7 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     """
 
     method: ClassVar[str] = ""
+    _shared_by_clones: ClassVar[tuple[str, ...]] = ("source_model",)
     classes_: np.ndarray
 
     @abstractmethod
@@ -130,8 +131,8 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         return values
 
     def __sklearn_clone__(self) -> Any:
-        """A copy with the same parameters and nothing learned; the source network is shared, not copied."""
-        values = {name: value if name == "source_model" else clone(value, safe=False)
+        """A copy with the same parameters and nothing learned; the source network, and data, are shared, not copied."""
+        values = {name: value if name in self._shared_by_clones else clone(value, safe=False)
                   for name, value in self.get_params(deep=False).items()}
         return type(self)(**values)
 
@@ -160,8 +161,10 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         return labels
 
     def _saved_parameters(self) -> dict[str, Any]:
-        """Parameters as they go into the manifest: all but the source, and devices by name."""
+        """Parameters as they go into the manifest: all but the source, devices by name, generators as None."""
         values = {name: value for name, value in self.get_params(deep=False).items() if name != "source_model"}
+        if isinstance(values.get("random_state"), (np.random.RandomState, np.random.Generator)):
+            values["random_state"] = None
         for name, function in _CONTEXTS.items():
             if values.get("context_function") is function:
                 values["context_function"] = name

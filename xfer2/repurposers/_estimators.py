@@ -39,6 +39,6 @@ def from_bytes(content: bytes, trusted: tuple[str, ...]) -> Any:
     unknown = [name for name in get_untrusted_types(data=content)
                if not name.startswith(_TRUSTED_PREFIXES) and name not in trusted]
     if unknown:
-        raise PersistenceError(f"The saved head holds types that xfer2 does not know: {', '.join(unknown)}. If you trust "
+        raise PersistenceError(f"A saved estimator holds types that xfer2 does not know: {', '.join(unknown)}. If you trust "
                                f"where it comes from, load it with xfer2.load(path, trusted={tuple(unknown)!r}).")
     return loads(content, trusted=get_untrusted_types(data=content))

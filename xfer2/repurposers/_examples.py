@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,7 @@ import numpy as np
 from xfer2.data.batches import Batch, Batches, open_batches
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.extractor import extract
-from xfer2.features.store import Features
-from xfer2.model_handler import symbols
+from xfer2.features.store import Features, SpillingStore
 from xfer2.model_handler.network import Network
 
 _LARGEST_IN_MEMORY = 2 << 30  # bytes; more is kept in files, memory-mapped
@@ -76,7 +74,7 @@ class Examples:
         return Examples({name: RowsOf(array, rows) for name, array in self.arrays.items()}, self.codes)
 
     def through(self, network: Network, layers: Sequence[str], engine: EngineFactory, batch_size: int,
-                folder: str | None = None) -> Examples:
+                folder: str) -> Examples:
         """The same examples with the outputs of a network's layers, or its inputs, in place of the arrays they have."""
         inputs = tuple(name for name in layers if name in network.inputs)
         computed = tuple(name for name in layers if name not in inputs)
@@ -89,8 +87,7 @@ class Examples:
                 part = slice(start, min(start + batch_size, count))
                 yield Batch({name: self.arrays[name][part] for name in network.inputs}, None, range(part.start, part.stop))
 
-        found = extract(network, Batches(read, count), computed, engine=engine,
-                        store=store_for(network, computed, count, folder))
+        found = extract(network, Batches(read, count), computed, engine=engine, store=_store(folder, count))
         kept = {name: self.arrays[name] for name in inputs}
         return Examples({**kept, **{name: found[name] for name in computed}}, self.codes, self.views)
 
@@ -137,18 +134,27 @@ def read_examples(owner: str, network: Network, X: Any, y: Any, layers: tuple[st
             yield batch if views == 1 else _viewed(batch, network.inputs[0], views, augment, random)
 
     stream = Batches(read, None if batches.size is None else batches.size * views)
-    store = None if stream.size is None else store_for(network, (*layers, *inputs), stream.size, folder)
-    return extract(network, stream, layers, store=store, engine=engine, inputs=inputs), shapes
+    return extract(network, stream, layers, store=_store(folder, stream.size), engine=engine, inputs=inputs), shapes
 
 
-def store_for(network: Network, names: Sequence[str], count: int, folder: str | None) -> str | None:
-    """A new folder for these outputs of so many examples, None where they have room in memory or their size is unknown."""
-    known = {**symbols.layer_shapes(network), **network.input_shapes}
-    shapes = [known.get(name) for name in names]
-    size = sum(4 * count * math.prod(shape) for shape in shapes if shape is not None)
-    if folder is None or size <= _LARGEST_IN_MEMORY:
-        return None
-    return os.path.join(folder, f"examples-{len(os.listdir(folder))}")
+def _store(folder: str, size: int | None) -> SpillingStore:
+    return SpillingStore(os.path.join(folder, f"examples-{len(os.listdir(folder))}"), _LARGEST_IN_MEMORY, size)
+
+
+def held_out_rows(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """A fraction of the rows, sorted, of every class as nearly as its rows allow; a class's only row stays.
+
+    Examples
+    --------
+    >>> codes = np.array([0] * 10 + [1] * 5 + [2])
+    >>> np.bincount(codes[held_out_rows(codes, 0.2, 0)]).tolist()
+    [2, 1]
+    """
+    order = np.random.default_rng(seed).permutation(len(codes))
+    order = order[np.argsort(codes[order], kind="stable")]
+    order = order[np.bincount(codes)[codes[order]] > 1]
+    marks = np.floor(fraction * np.arange(len(order) + 1) + 0.5)
+    return np.sort(order[np.diff(marks) > 0])
 
 
 def _viewed(batch: Batch, name: str, views: int, augment: Augment | None, random: np.random.Generator) -> Batch:

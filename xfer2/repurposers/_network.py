@@ -8,7 +8,8 @@ import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from xfer2.features.engines.base import EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine, devices
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features
-from xfer2.model_handler import archive, sources, targets
+from xfer2.model_handler import archive, params, sources, targets
 from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
@@ -31,6 +32,7 @@ from xfer2.repurposers._training_run import TrainingRun
 from xfer2.training.callbacks import Callback
 from xfer2.training.checkpoint import kept_seed
 from xfer2.training.loop import Trainer
+from xfer2.training.schedules import make_schedule
 from xfer2.uncertainty.predictions import Prediction
 
 
@@ -74,14 +76,15 @@ class NeuralNetworkRepurposer(Repurposer):
         See `xfer2.training.loop.Trainer`.
     class_weight : dict, "balanced" or None
     validation : float or data
-        Fraction of every class to hold out, 0 for none; or data that carry labels, or a pair of data and labels.
+        Fraction to hold out, of every class as nearly as its examples allow, 0 for none; or data that carry labels, or a
+        pair of data and labels.
     patience : int, optional
         Epochs without a lower validation loss after which training stops.
     augment : Augmentation, dict of its parameters, or callable, optional
         Changes images, of the network's first input, in training.
     cache : {"auto", False} or int
         Whether the outputs of the frozen part are kept: ``"auto"`` where nothing is augmented; a number K keeps them of K
-        views of each example, its own and K - 1 augmented ones.
+        views of each example, itself and K - 1 augmented ones.
     calibrate : bool
         Learn a temperature from the validation data, and use it where it helps.
     callbacks : sequence of Callback
@@ -93,6 +96,8 @@ class NeuralNetworkRepurposer(Repurposer):
 
     Attributes
     ----------
+    source_network_ : Network
+        The source as it was read.
     network_ : Network
         The target; its output is the class probabilities (n, k).
     history_ : list of dict
@@ -107,6 +112,8 @@ class NeuralNetworkRepurposer(Repurposer):
     distances_ : dict
         What measures how far features are from those of training.
     """
+
+    _shared_by_clones: ClassVar[tuple[str, ...]] = ("source_model", "validation")
 
     def __init__(self, source_model: Any, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
@@ -171,7 +178,8 @@ class NeuralNetworkRepurposer(Repurposer):
             Its only output is logits (n, class_count); frozen layers are not trained; what has no values is drawn.
         """
 
-    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, seed: int) -> Network:
+    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
+                    seed: int) -> Network:
         """Give the part that is trained other values to start from; by default those it has.
 
         Parameters
@@ -182,14 +190,18 @@ class NeuralNetworkRepurposer(Repurposer):
             Its inputs.
         weights : numpy.ndarray (k,), optional
             Of the classes.
+        folder : str
+            For what has no room in memory.
         seed : int
         """
         return network
 
-    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int) -> str:
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
         """What came of the training, in a sentence."""
         if best_epoch == 0:
             return "No epoch of training had a lower validation loss than the start, whose parameters are kept."
+        if averaged:
+            return f"Trained for {len(history)} epochs; the mean of the last {self.average_last} ones' parameters is kept."
         chosen = history[best_epoch - 1]
         if "validation_loss" not in chosen:
             return f"Trained for {len(history)} epochs, without validation data; the last one's parameters are kept."
@@ -217,6 +229,8 @@ class NeuralNetworkRepurposer(Repurposer):
         """
         self._check_parameters()
         source = sources.read(self.source_model)
+        if any(array.dtype != np.float32 for array in source.params.values()):
+            source = params.cast(source, "float32")
         seed = kept_seed(type(self).__name__, self.checkpoint_dir, self.random_state)
         with tempfile.TemporaryDirectory(prefix="xfer2-") as folder:
             learned = TrainingRun(self, source, seed, folder).fit(X, y)
@@ -260,19 +274,20 @@ class NeuralNetworkRepurposer(Repurposer):
 
     def predict_uncertainty(self, X: Any) -> Prediction:
         """Labels, probabilities, logits, and how far each example's features are from those of training."""
-        features = self._run(X)
+        self._check_is_fitted()
+        features = self._run(X, self._outputs)
         probabilities, logits, last = (features.flat(name) for name in self._outputs)
         return Prediction(probabilities, self.classes_, features.ids, logits=logits, skipped=features.skipped,
                           distances=_estimators.distances_of(self.distances_, last))
 
     def _predict_labels(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        features = self._run(X)
+        self._check_is_fitted()
+        features = self._run(X, self._outputs[:1])
         return self.classes_[features.flat(self._outputs[0]).argmax(axis=1)], features.labels
 
-    def _run(self, X: Any) -> Features:
-        self._check_is_fitted()
+    def _run(self, X: Any, layers: tuple[str, ...]) -> Features:
         batches = open_batches(X, self.network_, None, self.batch_size, self.errors, type(self).__name__)
-        return extract(self.network_, batches, tuple(dict.fromkeys(self._outputs)), engine=self._engine())
+        return extract(self.network_, batches, tuple(dict.fromkeys(layers)), engine=self._engine())
 
     def _contexts(self) -> list[Any]:
         return devices(type(self).__name__, self.context_function, self.num_devices)
@@ -293,20 +308,29 @@ class NeuralNetworkRepurposer(Repurposer):
         check_integer(owner, "gradual_unfreezing", self.gradual_unfreezing, 0)
         check_at_least_zero(owner, "transferred_rate", self.transferred_rate)
         check_positive(owner, "depth_decay", self.depth_decay)
-        if isinstance(self.validation, (int, float)) and not 0 <= self.validation <= 0.5:
+        if isinstance(self.validation, Real) and not 0 <= float(self.validation) <= 0.5:
             raise parameter_error(owner, "validation", "a fraction from 0 to 0.5, or data", self.validation)
-        if self.cache is not False and self.cache != "auto":
-            if self.cache is True or not isinstance(self.cache, int) or self.cache < 1:
-                raise parameter_error(owner, "cache", "'auto', False, or a number of views", self.cache)
+        if self.cache is not False and not (isinstance(self.cache, str) and self.cache == "auto"):
+            if self.cache is True or not isinstance(self.cache, Integral) or self.cache < 2:
+                raise parameter_error(owner, "cache", "'auto', False, or a number of views of at least 2", self.cache)
             if self.augment is None:
                 raise parameter_error(owner, "cache", "'auto' or False where augment is None", self.cache)
-        self._trainer(None, self.num_epochs, {}, None, 1, None, 0)
+        if isinstance(self.optimizer, str) and self.optimizer.lower() not in mx.optimizer.Optimizer.opt_registry:
+            raise parameter_error(owner, "optimizer", "an optimizer of MXNet, by name", self.optimizer)
+        make_schedule(owner, self.schedule, 1, 0, 1.0)
+        self._trainer(None, self.num_epochs, {}, None, 1, None, 0, [])
 
     def _augmentation(self) -> Any:
-        return Augmentation(**self.augment) if isinstance(self.augment, dict) else self.augment
+        if not isinstance(self.augment, dict):
+            return self.augment
+        try:
+            return Augmentation(**self.augment)
+        except TypeError as error:
+            raise parameter_error(type(self).__name__, "augment", "an Augmentation, a dict of its parameters, or None",
+                                  self.augment) from error
 
     def _trainer(self, block: Any, epochs: int, rates: Mapping[str, float], weights: np.ndarray | None, views: int,
-                 checkpoint_dir: Any, seed: int) -> Trainer:
+                 checkpoint_dir: Any, seed: int, earlier: Sequence[Mapping[str, float]]) -> Trainer:
         cached = views > 1
         return Trainer(
             block, epochs=epochs, batch_size=self.batch_size, learning_rate=self.learning_rate, optimizer=self.optimizer,
@@ -314,28 +338,30 @@ class NeuralNetworkRepurposer(Repurposer):
             weight_decay=self.weight_decay, rates=rates, label_smoothing=self.label_smoothing, mixup=self.mixup,
             class_weights=weights, clip_gradient=self.clip_gradient, augment=None if cached else self._augmentation(),
             views=views, patience=self.patience, average_last=self.average_last, callbacks=self.callbacks,
-            checkpoint_dir=checkpoint_dir, random_state=seed,
+            checkpoint_dir=checkpoint_dir, random_state=seed, earlier=earlier,
             contexts=self._contexts())
 
     # --- files ------------------------------------------------------------------------------------------------------
 
     def _saved_parameters(self) -> dict[str, Any]:
-        """Of what belongs to one run alone (data, callbacks, folders) the defaults."""
+        """Of what belongs to one run alone (data, callbacks, folders, functions) the defaults."""
         values = super()._saved_parameters()
         values.update(callbacks=(), checkpoint_dir=None)
-        if not isinstance(self.validation, (int, float)):
+        if self.validation is not None and not isinstance(self.validation, Real):
             values["validation"] = 0.15
         if isinstance(self.augment, Augmentation):
             values["augment"] = asdict(self.augment)
+        elif callable(self.augment):
+            values["augment"] = None
         return values
 
     def _to_files(self) -> dict[str, bytes]:
-        source = sources.read(self.source_model)
-        return {**archive.to_files(self.network_), **archive.to_files(source, "source"),
+        return {**archive.to_files(self.network_), **archive.to_files(self.source_network_, "source"),
                 _estimators.DISTANCES_FILE: _estimators.to_bytes(self.distances_)}
 
     def _from_files(self, files: Mapping[str, bytes], learned: dict[str, Any], trusted: tuple[str, ...]) -> None:
-        self.network_, self.source_model = archive.from_files(files), archive.from_files(files, "source")
+        self.network_, self.source_network_ = archive.from_files(files), archive.from_files(files, "source")
+        self.source_model = self.source_network_
         self.distances_ = _estimators.from_bytes(files[_estimators.DISTANCES_FILE], trusted)
         for name, value in learned.items():
             setattr(self, name, value)

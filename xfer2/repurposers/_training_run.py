@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Collection, Iterator
+import tempfile
+import warnings
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,9 +17,8 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._random import child_seed
 from xfer2._validation import parameter_error
-from xfer2.exceptions import ModelError
+from xfer2.exceptions import DataError, ModelError, TrainingError
 from xfer2.features.engines.base import EngineFactory
-from xfer2.heads._features import held_out_parts, stratified_rows
 from xfer2.heads.logistic_regression import LogisticRegressionHead
 from xfer2.model_handler import edits, params, sources, symbols, targets
 from xfer2.model_handler.frozen import Frontier, frontier
@@ -23,7 +26,7 @@ from xfer2.model_handler.graph import edit, query
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
-from xfer2.repurposers._examples import Examples, read_examples
+from xfer2.repurposers._examples import Examples, held_out_rows, read_examples
 from xfer2.training.losses import class_weights
 from xfer2.uncertainty.calibration import useful_temperature
 from xfer2.uncertainty.predictions import label_codes
@@ -31,6 +34,7 @@ from xfer2.uncertainty.predictions import label_codes
 logger = logging.getLogger("xfer2")
 
 _PROBE_ROWS = 5000
+_PROBE_NUMBERS = 1 << 26
 
 
 @dataclass
@@ -51,44 +55,45 @@ class TrainingRun:
     source: Network
     seed: int
     folder: str
+    _averaged: bool = False
 
     def fit(self, X: Any, y: Any) -> dict[str, Any]:
         """Train, and give the learned attributes by name."""
         asked = self.repurposer
         plan = self._target(self.source, 2)
-        cut = self._cut(plan)
+        views = asked.cache if asked.cache not in ("auto", False) else 1
+        cut = self._cut(plan, views)
+        views = views if cut else 1
         self._where = (plan, cut.layers, cut.inputs) if cut else (plan, (), plan.inputs)
-        views = asked.cache if cut and asked.cache not in ("auto", False) else 1
         if set(plan.missing) & set(self.source.parameter_names):
             params.require_values(self.source, type(asked).__name__)
         features, shapes = self._read(X, y, views)
-        symbols.shapes_for_data(plan, shapes)
         labels = asked._check_labels(None if features.labels is None else features.labels[::views])
         classes, codes = np.unique(labels, return_inverse=True)
         self._check_count(classes)
         examples = Examples({name: features[name] for name in features.layers}, codes, views)
         source = replace(self.source, input_shapes={**self.source.input_shapes, **shapes})
         target = self._target(source, len(classes))
-        part = self._part(target, examples)
+        part = self._part(target, examples, len(classes))
         train, held_out = self._split(examples, classes)
         weights = class_weights(type(asked).__name__, asked.class_weight, train.codes, classes.tolist())
-        start = asked._initialise(part, train.plain(), weights, self._child("start"))
+        start = asked._initialise(part, train.plain(), weights, self.folder, self._child("start"))
         trained, history, best = self._train(start, train, held_out, self._transferred(target), weights)
         logits = trained.graph.outputs[0].node
         temperature = 1.0
         if best == 0 and held_out is not None:  # what training does not better may learn from all examples
-            trained = asked._initialise(part, examples.plain(), weights, self._child("start"))
+            trained = asked._initialise(part, examples.plain(), weights, self.folder, self._child("start"))
         elif held_out is not None and asked.calibrate:
             temperature = useful_temperature(self._outputs(trained, held_out, logits), held_out.codes)
         last = last_features(trained)
         served, probabilities = _served(params.with_params(target, trained.params), temperature)
         distances = _estimators.fit_distances(self._outputs(trained, examples, last), codes)
         cached = cut.layers if cut else ()
-        outcome = asked._outcome(history, best)
+        outcome = asked._outcome(history, best, self._averaged)
         logger.info("%s", outcome)
-        return {"network_": served, "classes_": classes, "distances_": distances, "history_": history, "best_epoch_": best,
-                "outcome_": outcome, "cached_layers_": cached, "temperature_": temperature,
-                "_outputs": (probabilities, logits, last)}
+        return {"source_network_": self.source, "network_": served, "classes_": classes, "distances_": distances,
+                "history_": history, "best_epoch_": best, "outcome_": outcome, "cached_layers_": cached,
+                "temperature_": temperature, "_outputs": (probabilities, logits, last)}
 
     # --- the target and its examples ------------------------------------------------------------------------------
 
@@ -97,15 +102,18 @@ class TrainingRun:
         mx.random.seed(self._child("target"))
         return self.repurposer._make_target(ModelHandler(source), class_count).network
 
-    def _cut(self, network: Network) -> Frontier | None:
-        """Where the frozen part ends, if its outputs may be kept."""
+    def _cut(self, network: Network, views: int) -> Frontier | None:
+        """Where the frozen part ends, if its outputs may be kept: not of images that change from epoch to epoch."""
         asked = self.repurposer
-        kept = asked.cache is not False and (asked.cache != "auto" or asked.augment is None)
-        return frontier(network) if kept else None
+        return frontier(network) if asked.cache is not False and (asked.augment is None or views > 1) else None
 
-    def _part(self, target: Network, examples: Examples) -> Network:
+    def _part(self, target: Network, examples: Examples, class_count: int) -> Network:
         """The part of the target that is trained, all its parameters with values."""
-        cut = self._cut(target)
+        _, shapes = symbols.infer_shapes(target)
+        if len(shapes) != 1 or (shapes[0] is not None and shapes[0][1:] != (class_count,)):
+            raise ModelError(f"{type(self.repurposer).__name__}: the target must have one output of shape (n, {class_count}"
+                             f"), the logits; its outputs have the shapes {shapes}.")
+        cut = self._cut(target, examples.views)
         part = replace(cut.upper if cut else target, input_shapes=examples.shapes())
         if cut:
             sizes = ", ".join(f"{name} {'x'.join(map(str, part.input_shapes[name]))}" for name in cut.layers)
@@ -115,8 +123,10 @@ class TrainingRun:
     def _read(self, X: Any, y: Any, views: int = 1) -> tuple[Any, dict[str, tuple[int, ...]]]:
         asked = self.repurposer
         plan, layers, inputs = self._where
-        return read_examples(type(asked).__name__, plan, X, y, layers, inputs, asked._engine(), asked.batch_size,
-                             asked.errors, self.folder, views, asked._augmentation(), self._child("views"))
+        features, shapes = read_examples(type(asked).__name__, plan, X, y, layers, inputs, asked._engine(), asked.batch_size,
+                                         asked.errors, self.folder, views, asked._augmentation(), self._child("views"))
+        symbols.shapes_for_data(plan, shapes)
+        return features, shapes
 
     def _check_count(self, classes: np.ndarray) -> None:
         asked = self.repurposer
@@ -127,27 +137,34 @@ class TrainingRun:
     def _split(self, examples: Examples, classes: np.ndarray) -> tuple[Examples, Examples | None]:
         """Examples to learn from, and those to choose by."""
         asked = self.repurposer
-        if asked.validation is None or isinstance(asked.validation, (int, float)):
-            if not asked.validation:
-                return examples, None
-            parts = held_out_parts(examples.codes, self._child("validation"), round(1 / asked.validation), len(examples))
-            if not parts:
-                return examples, None
-            return examples.rows(parts[0][0]), examples.rows(parts[0][1]).plain()
-        X, y = asked.validation if isinstance(asked.validation, tuple) else (asked.validation, None)
-        features, _ = self._read(X, y)
-        labels = asked._check_labels(features.labels)
-        codes = label_codes(f"{type(asked).__name__}, validation", labels, classes, len(labels))
-        return examples, Examples({name: features[name] for name in features.layers}, codes)
+        if not isinstance(asked.validation, Real | None):
+            return examples, self._given(asked.validation, classes)
+        if not asked.validation:
+            return examples, None
+        held_out = held_out_rows(examples.codes, float(asked.validation), self._child("validation"))
+        if not len(held_out):
+            return examples, None
+        rest = np.setdiff1d(np.arange(len(examples)), held_out)
+        return examples.rows(rest), examples.rows(held_out).plain()
 
-    def _through(self, examples: Examples, network: Network, cut: Frontier) -> Examples:
+    def _given(self, validation: Any, classes: np.ndarray) -> Examples:
+        """Validation data that were given."""
+        owner = f"{type(self.repurposer).__name__}, validation"
+        X, y = validation if isinstance(validation, tuple) else (validation, None)
+        features, _ = self._read(X, y)
+        if features.labels is None:
+            raise DataError(f"{owner}: the data carry no labels; give a pair of data and labels.")
+        codes = label_codes(owner, features.labels, classes, len(features))
+        return Examples({name: features[name] for name in features.layers}, codes)
+
+    def _through(self, examples: Examples, network: Network, cut: Frontier, folder: str) -> Examples:
         asked = self.repurposer
-        return examples.through(network, cut.layers + cut.inputs, asked._engine(), asked.batch_size, self.folder)
+        return examples.through(network, cut.layers + cut.inputs, asked._engine(), asked.batch_size, folder)
 
     def _outputs(self, network: Network, examples: Examples, layer: str) -> np.ndarray:
         """One layer's outputs for every example as it came, (n, d)."""
         asked = self.repurposer
-        found = examples.plain().through(network, (layer,), asked._engine(), asked.batch_size).arrays[layer]
+        found = examples.plain().through(network, (layer,), asked._engine(), asked.batch_size, self.folder).arrays[layer]
         return np.asarray(found[:]).reshape(len(examples), -1)
 
     # --- training ---------------------------------------------------------------------------------------------------
@@ -156,30 +173,41 @@ class TrainingRun:
                weights: np.ndarray | None) -> tuple[Network, list[dict[str, float]], int]:
         """The phases one after another; the network, all epochs, and the best of them."""
         asked = self.repurposer
-        phases = list(_phases(start, transferred, asked.gradual_unfreezing))
+        phases = _phases(start, transferred, asked.gradual_unfreezing)[-asked.num_epochs:]
+        shares = [len(share) for share in np.array_split(np.arange(asked.num_epochs), len(phases))]
         network, best = start, 0
         history: list[dict[str, float]] = []
-        for number, frozen in enumerate(phases, 1):
-            working, data, checked = replace(network, frozen=network.frozen | frozen), train, held_out
-            cut = self._cut(working) if frozen else None
-            if cut:
-                data = self._through(train, working, cut)
-                checked = None if held_out is None else self._through(held_out, working, cut)
-                working = replace(cut.upper, input_shapes=data.shapes())
-            block = targets.to_block(working, asked._contexts())
-            folder = asked.checkpoint_dir
-            if folder is not None and len(phases) > 1:
-                folder = os.path.join(folder, f"phase-{number}")
-            epochs = max(1, asked.num_epochs // len(phases))
-            rates = _rates(working, transferred, asked.transferred_rate, asked.depth_decay)
-            trainer = asked._trainer(block, epochs, rates, weights, data.views, folder, self._child(f"phase {number}"))
-            trainer.fit(data.inputs(working), data.codes,
-                        None if checked is None else (checked.inputs(working), checked.codes))
+        for number, (frozen, epochs) in enumerate(zip(phases, shares, strict=True), 1):
+            working = replace(network, frozen=network.frozen | frozen)
+            with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+                data, checked = train, held_out
+                cut = self._cut(working, train.views) if frozen else None
+                if cut:
+                    data = self._through(train, working, cut, folder)
+                    checked = None if held_out is None else self._through(held_out, working, cut, folder)
+                    working = replace(cut.upper, input_shapes=data.shapes())
+                block = targets.to_block(working, asked._contexts())
+                rates = _rates(working, transferred, asked.transferred_rate, asked.depth_decay)
+                kept = asked.checkpoint_dir
+                if kept is not None and len(phases) > 1:
+                    kept = os.path.join(kept, f"phase-{number}")
+                seed = self._child(f"phase {number}")
+                trainer = asked._trainer(block, epochs, rates, weights, data.views, kept, seed, history)
+                try:
+                    trainer.fit(data.inputs(working), data.codes,
+                                None if checked is None else (checked.inputs(working), checked.codes))
+                except TrainingError as error:
+                    if not best:
+                        raise
+                    warnings.warn(f"{error} The parameters of epoch {best} are kept.", RuntimeWarning, stacklevel=4)
+                    break
             network = params.with_params(network, targets.from_block(working, block).params)
             if trainer.best_epoch_:
-                best = len(history) + trainer.best_epoch_
+                best, self._averaged = len(history) + trainer.best_epoch_, trainer.averaged_
             said = {"phase": number} if len(phases) > 1 else {}
-            history += [{**line, "epoch": len(history) + line["epoch"], **said} for line in trainer.history_]
+            history += [{**line, **said} for line in trainer.lines()[len(history):]]
+            if trainer.stop:
+                break
         return network, history, best
 
     def _transferred(self, target: Network) -> frozenset[str]:
@@ -197,14 +225,16 @@ def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:
 
 
 def with_probe(network: Network, examples: Examples, weights: np.ndarray | None, engine: EngineFactory, batch_size: int,
-               seed: int) -> Network:
+               folder: str, seed: int) -> Network:
     """The network with its last dense layer taken from a logistic regression on what that layer reads.
 
-    It is fitted to 5,000 examples at most, of all classes alike.
+    It is fitted to 5,000 examples at most, and to fewer where they have more than 13,000 features.
     """
-    chosen = examples.rows(stratified_rows(examples.codes, _PROBE_ROWS, seed))
     last = last_features(network)
-    features = np.asarray(chosen.through(network, (last,), engine, batch_size).arrays[last][:])
+    shape = examples.shapes().get(last) or symbols.layer_shapes(network)[last] or (1,)
+    count = min(_PROBE_ROWS, max(500, _PROBE_NUMBERS // math.prod(shape)))
+    chosen = examples.rows(_spread_rows(examples.codes, count, seed))
+    features = np.asarray(chosen.through(network, (last,), engine, batch_size, folder).arrays[last][:])
     head = LogisticRegressionHead(class_weight=None if weights is None else dict(enumerate(weights.tolist())),
                                   random_state=seed).fit(features.reshape(len(chosen), -1), chosen.codes)
     weight, bias = head.linear_form()
@@ -212,13 +242,25 @@ def with_probe(network: Network, examples: Examples, weights: np.ndarray | None,
     return params.with_params(network, dict(zip(names, (mx.nd.array(weight), mx.nd.array(bias)), strict=True)))
 
 
-def _phases(network: Network, transferred: Collection[str], groups: int) -> Iterator[frozenset[str]]:
+def _spread_rows(codes: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """About `count` rows, sorted, of every class in proportion, at least one."""
+    if len(codes) <= count:
+        return np.arange(len(codes))
+    order = np.random.default_rng(seed).permutation(len(codes))
+    first = np.unique(codes[order], return_index=True)[1]
+    return np.unique(order[np.concatenate([first, np.arange(count)])])
+
+
+def _phases(network: Network, transferred: Collection[str], groups: int) -> list[frozenset[str]]:
     """Layers to hold in each phase: all that came from the source, then from the output down a group fewer, then none."""
-    layers = [layer for layer, _ in _moving_layers(network, transferred)]
-    parts = [part for part in np.array_split(np.array(layers, dtype=object), groups or 1) if len(part)]
-    for count in range(len(parts) if groups else 0, 0, -1):
-        yield frozenset(layer for part in parts[:count] for layer in part)
-    yield frozenset()
+    clusters: list[tuple[set[str], set[str]]] = []  # layers, and parameters, that only move together
+    for layer, own in _moving_layers(network, transferred):
+        sharing = [cluster for cluster in clusters if cluster[1] & set(own)]
+        clusters = [cluster for cluster in clusters if cluster not in sharing]
+        clusters.append(({layer}.union(*(layers for layers, _ in sharing)),
+                         set(own).union(*(names for _, names in sharing))))
+    ends = np.linspace(len(clusters), 0, min(groups, len(clusters)) + 1).round().astype(int) if groups else [0]
+    return [frozenset(layer for layers, _ in clusters[:end] for layer in layers) for end in ends]
 
 
 def _rates(network: Network, transferred: Collection[str], rate: float, decay: float) -> dict[str, float]:

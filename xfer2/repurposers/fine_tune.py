@@ -10,7 +10,6 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2.exceptions import ModelError
 from xfer2.model_handler.graph import query
-from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
@@ -18,6 +17,7 @@ from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import add_dense, with_probe
 
 _ANSWERS = frozenset({"softmax", "log_softmax", "SoftmaxActivation", *query.LOSS_OUTPUTS})
+_SHAPING = frozenset({"Flatten", "Reshape", "reshape", "squeeze", "expand_dims", "transpose", "_copy", "identity", "Cast"})
 
 
 class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
@@ -25,7 +25,8 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
 
     The dense layer starts as a logistic regression on that layer's features, so that training changes good features no more
     than it must (Kumar et al. 2022, arXiv:2202.10054). Where no epoch has a lower validation loss than this start, the
-    features suffice: the network then is that regression, fitted to all examples, and `outcome_` says so.
+    features suffice: the network then is that regression, fitted to the validation examples too, and `outcome_` says so.
+    It is fitted to 5,000 examples at most.
 
     Parameters
     ----------
@@ -65,22 +66,23 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
             target.freeze(self.fixed_layers)
         return add_dense(target, class_count)
 
-    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, seed: int) -> Network:
-        return with_probe(network, examples, weights, self._engine(), self.batch_size, seed)
+    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
+                    seed: int) -> Network:
+        return with_probe(network, examples, weights, self._engine(), self.batch_size, folder, seed)
 
-    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int) -> str:
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
         if best_epoch:
-            return super()._outcome(history, best_epoch)
+            return super()._outcome(history, best_epoch, averaged)
         return (f"The features of {self.transfer_layer_name!r} suffice: none of {len(history)} epochs of training had a "
                 "lower validation loss than logistic regression on them, which is what predicts.")
 
 
 def _check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
-    graph: Graph = network.graph
-    graph.layer(layer)
-    trained = {user for name in network.parameter_names for user, _ in graph.consumers[name]}
-    for name in query.ancestors(graph, [layer]):
-        if graph.by_name[name].op in _ANSWERS and not query.descendants(graph, [name]) & trained:
-            below = query.data_edges(graph, graph.by_name[name], network.params)[0].node
-            raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at "
-                             f"or above its {graph.by_name[name].op} layer {name!r}. The layer below is {below!r}.")
+    graph = network.graph
+    node = graph.by_name[query.resolve_output(graph, layer).node]
+    while node.op in _SHAPING:
+        node = graph.by_name[node.inputs[0].node]
+    if node.op in _ANSWERS:
+        below = query.data_edges(graph, node, network.params)[0].node
+        raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
+                         f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from xfer2._mxnet import mx
 from xfer2._validation import as_names, check_integer, parameter_error
+from xfer2.model_handler import params
 from xfer2.model_handler.graph import edit, query
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.repurposers._network import NeuralNetworkRepurposer
@@ -26,7 +27,7 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
         Layers not to train, and layers to begin anew, by name or by pattern (``"stage1_*"``); no layer can be both. All
         others are fine-tuned.
     num_layers_to_drop : int, optional
-        From the output down; by default the last dense layer (or 1x1 convolution) and all above it.
+        From the output down; by default the last dense layer or convolution, and all above it.
     context_function, num_devices, batch_size, num_epochs
         See `NeuralNetworkRepurposer`.
     **settings
@@ -57,17 +58,19 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
         owner = type(self).__name__
         if self.num_layers_to_drop is None:
             graph = source.network.graph
-            head = graph.by_name[edit.head_layer(graph)]
+            head = graph.by_name[edit.head_layer(graph, owner, "Say num_layers_to_drop.")]
             target = source.truncate(query.data_edges(graph, head, source.network.params)[0].node)
         else:
             target = source.drop_layer_top(check_integer(owner, "num_layers_to_drop", self.num_layers_to_drop))
         fixed, drawn = (query.matching_layers(target.network.graph, as_names(owner, name, chosen)) if chosen else ()
                         for name, chosen in (("fixed_layers", self.fixed_layers), ("random_layers", self.random_layers)))
-        both = [layer for layer in fixed if layer in drawn]
+        held = set(params.owned_by(target.network, fixed))
+        both = [layer for layer in drawn if layer in fixed or held.intersection(params.owned_by(target.network, [layer]))]
         if both:
-            raise parameter_error(owner, "random_layers", "layers that are not among fixed_layers", both[0])
+            raise parameter_error(owner, "random_layers", "layers that are not among fixed_layers and share no parameter "
+                                  "with them", both[0])
         if fixed:
             target.freeze(fixed)
         if drawn:
-            target.reinitialize(drawn)
+            target.unfreeze(drawn).reinitialize(drawn)
         return add_dense(target, class_count)

@@ -52,9 +52,9 @@ class CsvLog(Callback):
 
     def on_epoch_end(self, trainer: Any, record: Record) -> None:
         """Write the whole history, so that a resumed run leaves no line out and none twice."""
-        history = trainer.history_
+        history = trainer.lines()
         with self.path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(history[-1]))
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for line in history for name in line)))
             writer.writeheader()
             writer.writerows(history)
 
@@ -89,7 +89,8 @@ class TensorBoardLog(Callback):
         assert self._path is not None
         values = b"".join(_bytes(1, _bytes(1, name.encode()) + _tag(2, 5) + struct.pack("<f", value))
                           for name, value in record.items() if name != "epoch")
-        event = _double(1, time.time()) + _tag(2, 0) + _varint(int(record["epoch"])) + _bytes(5, values)
+        step = len(trainer.earlier) + int(record["epoch"])
+        event = _double(1, time.time()) + _tag(2, 0) + _varint(step) + _bytes(5, values)
         with self._path.open("ab") as file:
             file.write(_record(event))
 

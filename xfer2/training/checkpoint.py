@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import numbers
 import os
 import warnings
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from xfer2.exceptions import PersistenceError
 
 FILE = "training.safetensors"
 _SEED_FILE = "seed.json"
+_ROWS_SUMMED = 32
+_MOMENTA = "momenta"
 
 
 @dataclass
@@ -31,6 +35,8 @@ class State:
         What tells this run from others: settings, sizes, a sum over the data.
     epoch : int
         The last one finished.
+    stop : bool
+        Whether a callback made it the last.
     history : list of dict
     best : dict
         ``epoch`` and ``loss`` of the values kept as best.
@@ -42,6 +48,7 @@ class State:
 
     run: dict[str, Any]
     epoch: int
+    stop: bool
     history: list[dict[str, float]]
     best: dict[str, float]
     arrays: dict[str, np.ndarray]
@@ -53,7 +60,7 @@ def write(folder: str | os.PathLike[str], state: State) -> None:
     from safetensors.numpy import save_file
 
     path, scratch = Path(folder) / FILE, Path(folder) / f".{FILE}.new"
-    said = {name: getattr(state, name) for name in ("run", "epoch", "history", "best", "updates")}
+    said = {name: getattr(state, name) for name in ("run", "epoch", "stop", "history", "best", "updates")}
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         save_file({name: np.ascontiguousarray(array) for name, array in state.arrays.items()}, str(scratch),
@@ -96,12 +103,50 @@ def read(folder: str | os.PathLike[str], run: Mapping[str, Any]) -> State | None
     return state
 
 
-def kept_seed(owner: str, folder: str | os.PathLike[str] | None, random_state: Any) -> int:
-    """The seed of a run: that of `random_state`, or where that is None and the folder keeps a run, that run's.
+def identity(trainer: Any, seed: int, values: Mapping[str, np.ndarray], inputs: Sequence[Any], codes: np.ndarray,
+             held_out: tuple[Sequence[Any], np.ndarray] | None) -> dict[str, Any]:
+    """What tells a run of a `Trainer` from others: settings, and sums over where it starts and what it learns from."""
+    settings = {name: getattr(trainer, name) for name in (
+        "epochs", "batch_size", "learning_rate", "optimizer", "optimizer_params", "warm_up", "weight_decay", "rates",
+        "label_smoothing", "mixup", "clip_gradient", "views", "patience", "average_last")}
+    others = {name: _said(getattr(trainer, name)) for name in ("schedule", "augment", "loss", "class_weights")}
+    parameters = trainer.block.collect_params().values()
+    found = {
+        **settings, **others, "seed": seed, "moving parameters": [p.name for p in parameters if p.grad_req != "null"],
+        "shapes": [[p.name, list(p.shape)] for p in parameters], "start": _sum(*values.values()),
+        "examples": len(codes), "labels": _sum(codes), "inputs": _sum(*(_some_rows(array) for array in inputs)),
+        "validation data": None if held_out is None else _sum(held_out[1], *(_some_rows(array) for array in held_out[0]))}
+    return json.loads(json.dumps(found, default=str))  # as a file gives it back
 
-    Without a state to draw from, a seed is drawn once and kept, so that a run that is started again goes on as it was.
+
+def _said(value: Any) -> str:
+    """A setting as a text that is the same in every process: not the address that Python gives an object."""
+    if isinstance(value, (str, np.ndarray)) or value is None:
+        return str(value)
+    text = repr(value)
+    if " at 0x" not in text:
+        return text
+    inner = str(sorted(getattr(value, "__dict__", {}).items()))
+    return getattr(value, "__qualname__", type(value).__qualname__) + (inner if " at 0x" not in inner else "")
+
+
+def _some_rows(array: Any) -> np.ndarray:
+    return np.asarray(array[np.unique(np.linspace(0, len(array) - 1, _ROWS_SUMMED).astype(int))])
+
+
+def _sum(*arrays: np.ndarray) -> int:
+    total = 0
+    for array in arrays:
+        total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
+    return total
+
+
+def kept_seed(owner: str, folder: str | os.PathLike[str] | None, random_state: Any) -> int:
+    """The seed of a run: `random_state` where it is a number; else that of the run that the folder keeps.
+
+    What is drawn is drawn once and kept, so that a run that is started again goes on as it was.
     """
-    if folder is None or random_state is not None:
+    if folder is None or isinstance(random_state, numbers.Integral):
         return root_seed(owner, random_state)
     path = Path(folder) / _SEED_FILE
     if path.exists():
@@ -109,11 +154,14 @@ def kept_seed(owner: str, folder: str | os.PathLike[str] | None, random_state: A
             return root_seed(owner, json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise PersistenceError(f"{str(path)!r} holds no seed ({error}). Remove it to begin anew.") from error
-    seed = root_seed(owner, None)
+    seed = root_seed(owner, random_state)
     scratch = path.with_name(f".{_SEED_FILE}.new")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch.write_text(json.dumps(seed), encoding="utf-8")
-    scratch.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(json.dumps(seed), encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        raise PersistenceError(f"{owner}: nothing can be kept in checkpoint_dir ({error}). Choose another.") from error
     return seed
 
 
@@ -124,6 +172,9 @@ def optimizer_state(trainer: Any) -> tuple[dict[str, np.ndarray], dict[str, int]
         for part, array in enumerate(value if isinstance(value, (list, tuple)) else [value]):
             if array is not None:
                 arrays[f"{index}/{part}/{'one' if array is value else 'many'}"] = array.asnumpy()
+    schedule = getattr(trainer._optimizer, "m_schedule", None)  # Nadam's product of momenta
+    if schedule is not None:
+        arrays[_MOMENTA] = np.array(schedule)
     return arrays, {str(index): int(count) for index, count in trainer._optimizer._index_update_count.items()}
 
 
@@ -132,7 +183,7 @@ def restore_optimizer(trainer: Any, arrays: Mapping[str, np.ndarray], updates: M
     contexts = trainer._contexts
     for number, updater in enumerate(trainer._updaters):
         states: dict[int, Any] = {}
-        for key in sorted(arrays):
+        for key in sorted(arrays.keys() - {_MOMENTA}):
             index, _, kind = key.split("/")
             array = mx.nd.array(arrays[key], ctx=contexts[number], dtype=arrays[key].dtype)
             if kind == "one":
@@ -143,6 +194,8 @@ def restore_optimizer(trainer: Any, arrays: Mapping[str, np.ndarray], updates: M
         updater.states_synced = dict.fromkeys(states, True)
     counts = {int(index): count for index, count in updates.items()}
     optimizer = trainer._optimizer
+    if _MOMENTA in arrays:
+        optimizer.m_schedule = float(arrays[_MOMENTA].item())
     for number in optimizer._all_index_update_counts or {0: None}:
         optimizer._all_index_update_counts[number] = dict(counts)
     optimizer._index_update_count = optimizer._all_index_update_counts[0]

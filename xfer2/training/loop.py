@@ -7,7 +7,6 @@ import math
 import os
 import time
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -73,7 +72,8 @@ class Trainer:
     patience : int, optional
         Epochs without a lower validation loss after which training stops.
     average_last : int
-        The result has the mean of the parameters after so many last epochs (Izmailov et al. 2018, arXiv:1803.05407).
+        The mean of the parameters after so many last epochs is kept (Izmailov et al. 2018, arXiv:1803.05407), unless the
+        validation loss of a single epoch is lower.
     callbacks : sequence of Callback
     checkpoint_dir : str or path, optional
         Where the run is kept after every epoch, and taken up where it is there.
@@ -81,6 +81,8 @@ class Trainer:
         Devices that share each batch.
     random_state : int, RandomState or None
         Orders, augments and mixes the examples.
+    earlier : sequence of dict
+        Epochs of runs that this one continues; logs begin with them.
 
     Attributes
     ----------
@@ -89,6 +91,8 @@ class Trainer:
         validation_loss and validation_accuracy.
     best_epoch_ : int
         Whose parameters were kept; 0 where those of the start were best on the validation data.
+    averaged_ : bool
+        Whether the mean of the last epochs was kept; `best_epoch_` then is the last.
     """
 
     def __init__(self, block: Block, *, epochs: int = 10, batch_size: int = 128, learning_rate: float = 1e-3,
@@ -99,7 +103,7 @@ class Trainer:
                  augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
                  views: int = 1, patience: int | None = None, average_last: int = 0, callbacks: Sequence[Callback] = (),
                  checkpoint_dir: str | os.PathLike[str] | None = None, contexts: Sequence[Any] = (mx.cpu(),),
-                 random_state: Any = None) -> None:
+                 random_state: Any = None, earlier: Sequence[Mapping[str, float]] = ()) -> None:
         owner = type(self).__name__
         self.block = block
         self.epochs = check_integer(owner, "epochs", epochs)
@@ -123,10 +127,12 @@ class Trainer:
         self.checkpoint_dir = checkpoint_dir
         self.contexts = list(contexts)
         self.random_state = random_state
+        self.earlier = list(earlier)
         self.loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not (label_smoothing or mixup))
         self.stop = False
         self.history_: list[dict[str, float]] = []
         self.best_epoch_ = 0
+        self.averaged_ = False
 
     def fit(self, inputs: np.ndarray | Inputs, codes: np.ndarray,
             validation: tuple[np.ndarray | Inputs, np.ndarray] | None = None) -> Trainer:
@@ -154,20 +160,21 @@ class Trainer:
         held_out = None if validation is None else self._check(*validation)
         seed = checkpoint.kept_seed(type(self).__name__, self.checkpoint_dir, self.random_state)
         self._seed = child_seed(seed, "training")
-        self.history_, self.stop, self.best_epoch_ = [], False, 0
+        self.history_, self.stop, self.best_epoch_, self.averaged_ = [], False, 0, False
         self._best_loss, self._best = math.inf, dict[str, np.ndarray]()
         self._sum: dict[str, Any] = {}
         steps = -(-len(codes) // self.batch_size)
         self.optimizer_ = self.make_optimizer(steps * self.epochs)
         self.block.hybridize(static_alloc=True, static_shape=True)
         self._warm_start(arrays)
-        finished = self._resume(self._run(arrays, codes))
+        self._run = checkpoint.identity(self, self._seed, self._values(), arrays, codes, held_out)
+        finished = self._resume()
         if held_out is not None and not finished:
             self._best_loss, self._best = self.evaluate(*held_out)["loss"], self._values()
         self._tell("on_fit_start")
         with Progress(type(self).__name__, self.epochs * steps) as self._progress:
             self.fit_loop(finished + 1, arrays, codes, held_out)
-        self._keep(held_out is not None)
+        self._keep(held_out)
         self._tell("on_fit_end")
         return self
 
@@ -193,7 +200,7 @@ class Trainer:
             logger.info("epoch %d/%d: %s", epoch, self.epochs,
                         ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch"))
             self._tell("on_epoch_end", record)
-            self._save(epoch, inputs, codes)
+            self._save(epoch)
 
     def make_optimizer(self, steps: int) -> Any:
         """Gluon's trainer over the parameters that may move, for so many steps."""
@@ -283,6 +290,10 @@ class Trainer:
             right += int((logits.argmax(axis=1) == own).sum())
         return {"loss": losses / len(codes), "accuracy": right / len(codes)}
 
+    def lines(self) -> list[dict[str, float]]:
+        """`earlier` and `history_`, epochs counted through."""
+        return [*map(dict, self.earlier), *({**line, "epoch": len(self.earlier) + line["epoch"]} for line in self.history_)]
+
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _check(self, inputs: Any, codes: np.ndarray, views: int = 1) -> tuple[Inputs, np.ndarray]:
@@ -333,28 +344,21 @@ class Trainer:
         return (self.patience is not None and "validation_loss" in (self.history_ or [{}])[-1]
                 and self.history_[-1]["epoch"] - self.best_epoch_ >= self.patience)
 
-    def _keep(self, validated: bool) -> None:
-        """Put the mean of the last epochs, or the best, into the block."""
+    def _keep(self, held_out: tuple[Inputs, np.ndarray] | None) -> None:
+        """Put the best into the block; the mean of the last epochs competes, and wins where nothing is held out."""
         if self._sum and not self.stop and len(self.history_) == self.epochs:
             self._set_values({name: (value / self.average_last).astype(np.float32) for name, value in self._sum.items()})
-        elif validated and self._best:
+            self.averaged_ = held_out is None or self.evaluate(*held_out)["loss"] < self._best_loss
+        if self.averaged_:
+            self.best_epoch_ = self.epochs
+        elif held_out is not None and self._best:
             self._set_values(self._best)
 
     def _tell(self, event: str, *values: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(self, *values)
 
-    def _run(self, inputs: Inputs, codes: np.ndarray) -> dict[str, Any]:
-        """What tells this run from others."""
-        settings = {name: getattr(self, name) for name in (
-            "epochs", "batch_size", "learning_rate", "optimizer", "warm_up", "weight_decay", "label_smoothing", "mixup",
-            "clip_gradient", "average_last", "views")}
-        first = np.ascontiguousarray(inputs[0][:1])
-        return {**settings, "schedule": getattr(self.schedule, "__dict__", self.schedule), "seed": self._seed,
-                "examples": len(codes), "labels": zlib.crc32(codes.tobytes()), "first input": zlib.crc32(first.tobytes()),
-                "parameters": [[name, list(p.shape)] for name, p in self.block.collect_params().items()]}
-
-    def _save(self, epoch: int, inputs: Inputs, codes: np.ndarray) -> None:
+    def _save(self, epoch: int) -> None:
         if self.checkpoint_dir is None:
             return
         remembered, updates = checkpoint.optimizer_state(self.optimizer_)
@@ -362,12 +366,12 @@ class Trainer:
             ("parameter", self._values()), ("best", self._best), ("sum", self._sum), ("optimizer", remembered))
             for name, value in values.items()}
         best = {"epoch": self.best_epoch_, "loss": self._best_loss}
-        checkpoint.write(self.checkpoint_dir, checkpoint.State(self._run(inputs, codes), epoch, self.history_, best, arrays,
+        checkpoint.write(self.checkpoint_dir, checkpoint.State(self._run, epoch, self.stop, self.history_, best, arrays,
                                                                updates))
 
-    def _resume(self, run: Mapping[str, Any]) -> int:
+    def _resume(self) -> int:
         """Take up the run that the folder keeps; the last epoch it finished, 0 where there is none."""
-        state = None if self.checkpoint_dir is None else checkpoint.read(self.checkpoint_dir, run)
+        state = None if self.checkpoint_dir is None else checkpoint.read(self.checkpoint_dir, self._run)
         if state is None:
             return 0
         kinds: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "best": {}, "sum": {}, "optimizer": {}}
@@ -375,7 +379,7 @@ class Trainer:
             kind, _, name = key.partition("/")
             kinds[kind][name] = array
         self._set_values(kinds["parameter"])
-        self._best, self._sum, self.history_ = kinds["best"], kinds["sum"], state.history
+        self._best, self._sum, self.history_, self.stop = kinds["best"], kinds["sum"], state.history, state.stop
         self.best_epoch_, self._best_loss = int(state.best["epoch"]), state.best["loss"]
         checkpoint.restore_optimizer(self.optimizer_, kinds["optimizer"], state.updates)
         logger.info("training goes on after epoch %d, from %s", state.epoch, os.fspath(self.checkpoint_dir or ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -46,9 +47,12 @@ class Schedule(mx.lr_scheduler.LRScheduler):
 
 
 def make_schedule(owner: str, schedule: Any, steps: int, warm_up: int, learning_rate: float) -> Any:
-    """A `Schedule` by name, or an MXNet scheduler of the user's, whose base rate becomes `learning_rate`."""
+    """A `Schedule` by name, or a copy of an MXNet scheduler of the user's: they count, and a second run begins anew.
+
+    Gluon sets its base rate to `learning_rate`; MXNet's cosine and polynomial ones go by the rate they were made with.
+    """
     if isinstance(schedule, mx.lr_scheduler.LRScheduler):
-        return schedule
+        return copy.deepcopy(schedule)
     if schedule not in SCHEDULES:
         names = ", ".join(map(repr, SCHEDULES))
         raise parameter_error(owner, "schedule", f"one of {names}, or an mx.lr_scheduler", schedule)

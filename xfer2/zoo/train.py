@@ -70,6 +70,9 @@ class Recipe:
         What the settings do not say.
     settings : dict
         Of the `Trainer`.
+    restart : dict, optional
+        Settings that differ in a second run, from where the first ended: a warm restart (Loshchilov and Hutter 2017,
+        arXiv:1608.03983).
     """
 
     architecture: Callable[[], Any]
@@ -79,6 +82,7 @@ class Recipe:
     preprocessing: Preprocessing
     training: str
     settings: dict[str, Any]
+    restart: dict[str, Any] | None = None
 
 
 _MNIST: dict[str, Any] = {
@@ -106,10 +110,11 @@ RECIPES = {
         settings={"epochs": 16, "batch_size": 128, "learning_rate": 1e-3, "warm_up": 0.05,
                   "augment": Augmentation(shift=4, flip=True)}, **_CIFAR10),
     "cifar10-resnet28": Recipe(
-        networks.cifar10_resnet28, training="SGD with Nesterov momentum, linear warm-up, cosine to zero",
+        networks.cifar10_resnet28, training="SGD with Nesterov momentum, linear warm-up, cosine to zero, warm restart",
         settings={"epochs": 20, "batch_size": 128, "learning_rate": 0.1, "optimizer": "nag",
                   "optimizer_params": {"momentum": 0.9}, "weight_decay": 5e-4, "warm_up": 0.05,
-                  "augment": Augmentation(shift=4, flip=True)}, **_CIFAR10),
+                  "augment": Augmentation(shift=4, flip=True)},
+        restart={"epochs": 10, "learning_rate": 0.05}, **_CIFAR10),
 }
 
 
@@ -142,6 +147,9 @@ def train(name: str, data: Path, output: Path, seed: int = 0, checkpoints: Path 
     inputs = np.concatenate([batch.data["data"] for batch in open_batches(pixels, network, batch_size=1000)])
     block = targets.to_block(network)
     Trainer(block, random_state=seed, checkpoint_dir=checkpoints, **recipe.settings).fit(inputs, labels)
+    if recipe.restart:
+        Trainer(block, random_state=child_seed(seed, "restart"), checkpoint_dir=checkpoints and checkpoints / "restart",
+                **{**recipe.settings, **recipe.restart}).fit(inputs, labels)
     trained = targets.from_block(network, block)
     targets.save_checkpoint(params.cast(trained, "float16"), str(output / name))
     accuracy = measure(output / name, *test_examples)
@@ -160,6 +168,8 @@ def measure(prefix: Path, pixels: np.ndarray, labels: np.ndarray) -> float:
 def _card(name: str, recipe: Recipe, network: Network, accuracy: float, seed: int) -> str:
     count = sum(array.size for array in network.params.values())
     settings = ", ".join(f"{key} {value}" for key, value in recipe.settings.items())
+    if recipe.restart:
+        settings += "; restarted with " + ", ".join(f"{key} {value}" for key, value in recipe.restart.items())
     return f"""# {name}
 
 {inspect.cleandoc(recipe.architecture.__doc__ or '')}

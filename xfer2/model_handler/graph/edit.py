@@ -142,18 +142,17 @@ def set_attrs(graph: Graph, layer: str, attrs: Mapping[str, str]) -> Graph:
     return Graph(tuple(changed if n.name == layer else n for n in graph.nodes), graph.outputs, graph.attrs)
 
 
-def head_layer(graph: Graph) -> str:
-    """The dense or convolution layer nearest to the only output."""
-    edge = query.single_output(graph, "replace_head")
+def head_layer(graph: Graph, asker: str = "replace_head", remedy: str = "Use truncate and add_layer_top.") -> str:
+    """The dense or convolution layer nearest to the only output; `asker` and `remedy` are for messages."""
+    edge = query.single_output(graph, asker)
     while True:
         node = graph.layer(edge.node)
         if node.op in _HEAD_SIZES:
             return node.name
         below = [e for e in query.data_edges(graph, node) if not graph.by_name[e.node].is_variable]
         if len(below) != 1:
-            raise ModelError(f"replace_head: going down from the output, {node.name!r} ({node.op}) has {len(below)} "
-                             "inputs before any dense layer, so which layer is the head is ambiguous. Use truncate and "
-                             "add_layer_top.")
+            raise ModelError(f"{asker}: going down from the output, {node.name!r} ({node.op}) has {len(below)} inputs "
+                             f"before any dense layer, so which layer is the head is ambiguous. {remedy}")
         edge = below[0]
 
 

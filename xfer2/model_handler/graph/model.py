@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xfer2._validation import nearest
 from xfer2.exceptions import LayerNotFoundError, ModelError
@@ -57,6 +57,9 @@ class Node:
 
     def __hash__(self) -> int:
         return hash((self.name, self.op, self.inputs))
+
+    def __reduce__(self) -> Any:  # processes that search parameters side by side hand networks over
+        return Node, (self.name, self.op, dict(self.attrs), self.inputs, self.subgraphs)
 
 
 @dataclass(frozen=True, repr=False)
@@ -143,6 +146,9 @@ class Graph:
 
     def __hash__(self) -> int:
         return hash((self.nodes, self.outputs))
+
+    def __reduce__(self) -> Any:
+        return Graph, (self.nodes, self.outputs, dict(self.attrs))
 
 
 def _check_edges(edges: Iterable[Edge], known: Mapping[str, Node], owner: str) -> None:
