@@ -109,7 +109,7 @@ def compare(task):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
-    parser.add_argument("--epochs", type=int, default=10, help="epochs of the first part")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of the first part, at least 2")
     arguments = parser.parse_args()
     if not arguments.shared.is_dir():
         parser.error(f"--shared: there is no folder {str(arguments.shared)!r}")

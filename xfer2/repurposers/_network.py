@@ -118,7 +118,7 @@ class NeuralNetworkRepurposer(Repurposer):
     def __init__(self, source_model: Any, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
                  num_epochs: int = 30, *, optimizer: str = "adam", optimizer_params: Mapping[str, Any] | None = None,
-                 learning_rate: float = 1e-3, transferred_rate: float = 0.1, depth_decay: float = 1.0,
+                 learning_rate: float = 1e-3, transferred_rate: float = 0.3, depth_decay: float = 1.0,
                  gradual_unfreezing: int = 0, schedule: Any = "cosine", warm_up: float = 0.1, weight_decay: float = 1e-4,
                  label_smoothing: float = 0.0, mixup: float = 0.0, class_weight: Any = None,
                  clip_gradient: float | None = None, average_last: int = 0, validation: Any = 0.15,
