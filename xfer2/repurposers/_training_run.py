@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -224,13 +224,20 @@ def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:
     return handler.add_layer_top(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=class_count, name=name))
 
 
+def features_layer(owner: str, network: Network, remedy: str) -> str:
+    """What the last dense layer or convolution of a source reads; `remedy` is for the message where there is none."""
+    head = network.graph.by_name[edit.head_layer(network.graph, owner, remedy)]
+    return query.data_edges(network.graph, head, network.params)[0].node
+
+
 def with_probe(network: Network, examples: Examples, weights: np.ndarray | None, engine: EngineFactory, batch_size: int,
-               folder: str, seed: int) -> Network:
+               folder: str, seed: int, layer: str | None = None) -> Network:
     """The network with its last dense layer taken from a logistic regression on what that layer reads.
 
-    It is fitted to 5,000 examples at most, and to fewer where they have more than 13,000 features.
+    Where it reads more than one layer, side by side, `layer` says which of them, the first: the others' weights are zero.
+    The regression is fitted to 5,000 examples at most, and to fewer where they have more than 13,000 features.
     """
-    last = last_features(network)
+    last = layer or last_features(network)
     shape = examples.shapes().get(last) or symbols.layer_shapes(network)[last] or (1,)
     count = min(_PROBE_ROWS, max(500, _PROBE_NUMBERS // math.prod(shape)))
     chosen = examples.rows(_spread_rows(examples.codes, count, seed))
@@ -239,7 +246,15 @@ def with_probe(network: Network, examples: Examples, weights: np.ndarray | None,
                                   random_state=seed).fit(features.reshape(len(chosen), -1), chosen.codes)
     weight, bias = head.linear_form()
     names = params.owned_by(network, [edit.head_layer(network.graph)])
-    return params.with_params(network, dict(zip(names, (mx.nd.array(weight), mx.nd.array(bias)), strict=True)))
+    whole = np.zeros(network.params[names[0]].shape, np.float32)
+    whole[:, :weight.shape[1]] = weight
+    return params.with_params(network, dict(zip(names, (mx.nd.array(whole), mx.nd.array(bias)), strict=True)))
+
+
+def features_suffice(layer: str, history: Sequence[Any]) -> str:
+    """What is said where no epoch of training was better than logistic regression."""
+    return (f"The features of {layer!r} suffice: none of {len(history)} epochs of training had a lower validation loss than "
+            "logistic regression on them, which is what predicts.")
 
 
 def _spread_rows(codes: np.ndarray, count: int, seed: int) -> np.ndarray:

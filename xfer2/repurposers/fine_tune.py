@@ -14,7 +14,7 @@ from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._training_run import add_dense, with_probe
+from xfer2.repurposers._training_run import add_dense, features_suffice, with_probe
 
 _ANSWERS = frozenset({"softmax", "log_softmax", "SoftmaxActivation", *query.LOSS_OUTPUTS})
 _SHAPING = frozenset({"Flatten", "Reshape", "reshape", "squeeze", "expand_dims", "transpose", "_copy", "identity", "Cast"})
@@ -71,10 +71,8 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
         return with_probe(network, examples, weights, self._engine(), self.batch_size, folder, seed)
 
     def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
-        if best_epoch:
-            return super()._outcome(history, best_epoch, averaged)
-        return (f"The features of {self.transfer_layer_name!r} suffice: none of {len(history)} epochs of training had a "
-                "lower validation loss than logistic regression on them, which is what predicts.")
+        return super()._outcome(history, best_epoch, averaged) if best_epoch else features_suffice(
+            self.transfer_layer_name, history)
 
 
 def _check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from xfer2._mxnet import mx
 from xfer2._validation import as_names, check_integer, parameter_error
 from xfer2.model_handler import params
-from xfer2.model_handler.graph import edit, query
+from xfer2.model_handler.graph import query
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._training_run import add_dense
+from xfer2.repurposers._training_run import add_dense, features_layer
 
 
 class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
@@ -57,9 +57,7 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
         if self.num_layers_to_drop is None:
-            graph = source.network.graph
-            head = graph.by_name[edit.head_layer(graph, owner, "Say num_layers_to_drop.")]
-            target = source.truncate(query.data_edges(graph, head, source.network.params)[0].node)
+            target = source.truncate(features_layer(owner, source.network, "Say num_layers_to_drop."))
         else:
             target = source.drop_layer_top(check_integer(owner, "num_layers_to_drop", self.num_layers_to_drop))
         fixed, drawn = (query.matching_layers(target.network.graph, as_names(owner, name, chosen)) if chosen else ()
