@@ -29,7 +29,7 @@ def mnist_rnn() -> Any:
     Unrolled: `stepT_tanh` is the state after row T, and all steps share `i2h_weight`, `i2h_bias`, `h2h_weight` and
     `h2h_bias`. The state before the first row is zero.
 
-    Source: Zhuang et al. 2018, PTU, table 2 (128 units, one row a step).
+    Source: Zhang et al. 2018, Parameter Transfer Unit for Deep Neural Networks, table 2 (128 units, one row a step).
     """
     names = ("i2h_weight", "i2h_bias", "h2h_bias")
     i2h_weight, i2h_bias, h2h_bias = (mx.sym.var(name) for name in names)
