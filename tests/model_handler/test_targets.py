@@ -236,3 +236,11 @@ def test_an_operator_without_a_translation_is_a_model_error_and_leaves_no_file(t
     with pytest.raises(ModelError, match=r"The network has no ONNX form"):
         targets.save_onnx(network, str(tmp_path / "net.onnx"))
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_a_training_block_computes_the_same_and_is_read_back():
+    network = NETWORKS["residual"]
+    block = targets.to_training_block(network)
+    (found,), (expected,) = block_outputs(block, network, inputs_for(network)), computed(network)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert targets.from_block(network, block).graph == network.graph

@@ -186,7 +186,7 @@ class TrainingRun:
                     data = self._through(train, working, cut, folder)
                     checked = None if held_out is None else self._through(held_out, working, cut, folder)
                     working = replace(cut.upper, input_shapes=data.shapes())
-                block = targets.to_block(working, asked._contexts())
+                block = targets.to_training_block(working, asked._contexts())
                 rates = _rates(working, transferred, asked.transferred_rate, asked.depth_decay)
                 kept = asked.checkpoint_dir
                 if kept is not None and len(phases) > 1:

@@ -145,7 +145,7 @@ def train(name: str, data: Path, output: Path, seed: int = 0, checkpoints: Path 
                       input_shapes={recipe.preprocessing.input_name: recipe.preprocessing.input_shape})
     network = params.initialize(network, seed=child_seed(seed, "initial parameters"))
     inputs = np.concatenate([batch.data["data"] for batch in open_batches(pixels, network, batch_size=1000)])
-    block = targets.to_block(network)
+    block = targets.to_training_block(network)
     Trainer(block, random_state=seed, checkpoint_dir=checkpoints, **recipe.settings).fit(inputs, labels)
     if recipe.restart:
         Trainer(block, random_state=child_seed(seed, "restart"), checkpoint_dir=checkpoints and checkpoints / "restart",

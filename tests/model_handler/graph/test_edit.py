@@ -230,3 +230,19 @@ def test_additions_of_a_convolution_are_written_so_that_nothing_fuses_them():
     assert graph.by_name["add2"].op == "broadcast_add"
     assert graph.by_name["add2"].inputs == RESIDUAL.by_name["add2"].inputs
     assert edit.without_fusible_sums(graph) == graph
+
+
+def test_global_average_pooling_becomes_a_mean_and_no_other_pooling_does():
+    data = mx.sym.var("data")
+    pools = [mx.sym.Pooling(data, global_pool=True, pool_type="avg", kernel=(1, 1), name="average"),
+             mx.sym.Pooling(data, global_pool=True, pool_type="max", kernel=(1, 1), name="largest"),
+             mx.sym.Pooling(data, global_pool=True, pool_type="avg", kernel=(1, 1), layout="NHWC", name="last"),
+             mx.sym.Pooling(data, pool_type="avg", kernel=(2, 2), name="local")]
+    graph = symbols.from_symbol(mx.sym.Group(pools))
+    changed = edit.with_mean_pooling(graph)
+    assert [name for name in graph.layer_names if graph.by_name[name] != changed.by_name[name]] == ["average"]
+    images = mx.nd.random.normal(shape=(2, 3, 4, 5))
+    for first, second in zip(pools[:1], symbols.to_symbol(changed), strict=False):
+        given, mean = (one.eval(data=images)[0].asnumpy() for one in (first, second))
+        assert given.shape == mean.shape == (2, 3, 1, 1)
+        assert abs(given - mean).max() < 1e-6

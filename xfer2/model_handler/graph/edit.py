@@ -233,6 +233,22 @@ def without_fusible_sums(graph: Graph) -> Graph:
     return Graph(nodes, graph.outputs, graph.attrs)
 
 
+def with_mean_pooling(graph: Graph) -> Graph:
+    """The graph with global average pooling written as a mean, which computes the same.
+
+    The gradient of MXNet 1.9.1's pooling is slow where it is global, and makes that of the BatchNorm below it slow: a
+    third of a residual network's step of training, at 8x8 maps.
+    """
+    attrs = {"axis": "(0, 1)", "exclude": "True", "keepdims": "True"}
+    return Graph(tuple(Node(node.name, "mean", attrs, node.inputs[:1]) if _is_global_average(node) else node
+                       for node in graph.nodes), graph.outputs, graph.attrs)
+
+
+def _is_global_average(node: Node) -> bool:
+    return (node.op == "Pooling" and node.attrs.get("global_pool") in ("True", "1") and node.attrs.get("pool_type") == "avg"
+            and node.attrs.get("layout", "None") in ("None", "NCW", "NCHW", "NCDHW"))
+
+
 def _without_label(node: Node) -> Node:
     if node.op not in query.LOSS_OUTPUTS:
         return node
