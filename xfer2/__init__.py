@@ -21,8 +21,11 @@ __all__ = [
     "NeuralNetworkRepurposer",
     "Prediction",
     "Preprocessing",
+    "PtuRepurposer",
     "SklearnRepurposer",
+    "StitchRepurposer",
     "SvmRepurposer",
+    "TwoTowerRepurposer",
     "extract_features",
     "load",
 ]
@@ -41,8 +44,11 @@ __getattr__, __dir__ = lazy_exports(__name__, {
     "NeuralNetworkRepurposer": "xfer2.repurposers._network",
     "Prediction": "xfer2.uncertainty.predictions",
     "Preprocessing": "xfer2.model_handler.network",
+    "PtuRepurposer": "xfer2.repurposers.ptu",
     "SklearnRepurposer": "xfer2.repurposers.sklearn_head",
+    "StitchRepurposer": "xfer2.repurposers.stitch",
     "SvmRepurposer": "xfer2.repurposers.svm",
+    "TwoTowerRepurposer": "xfer2.repurposers.two_tower",
     "extract_features": "xfer2.features.extractor",
     "load": "xfer2.repurposers.loading",
 })

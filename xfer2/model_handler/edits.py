@@ -130,6 +130,21 @@ def compose_networks(first: Network, second: Network, prefix: str = "") -> Netwo
                       frozen=first.frozen | {prefix + name for name in second.frozen})
 
 
+def beside(first: Network, second: Network, prefix: str) -> Network:
+    """Both networks on the same inputs, those of `second` in the order of the first's; outputs of `first`, then of `second`.
+
+    All other names of `second` are put behind `prefix`.
+    """
+    if len(first.inputs) != len(second.inputs):
+        raise ModelError(f"The network has {len(first.inputs)} inputs ({', '.join(first.inputs)}) and the one beside it "
+                         f"{len(second.inputs)}; the numbers must agree.")
+    shared = dict(zip(second.inputs, first.inputs, strict=True))
+    graph = compose.map_names(second.graph, lambda name: shared.get(name, prefix + name))
+    joined = compose.side_by_side(first.graph, graph, first.inputs)
+    return with_graph(first, joined, {prefix + name: array for name, array in second.params.items()},
+                      frozen=first.frozen | {prefix + name for name in second.frozen})
+
+
 def _frozen_in(*networks: Network) -> frozenset[str]:
     return frozenset().union(*(network.frozen for network in networks))
 

@@ -74,7 +74,7 @@ class Examples:
         return Examples({name: RowsOf(array, rows) for name, array in self.arrays.items()}, self.codes)
 
     def through(self, network: Network, layers: Sequence[str], engine: EngineFactory, batch_size: int,
-                folder: str) -> Examples:
+                folder: str, pool: str | None = None) -> Examples:
         """The same examples with the outputs of a network's layers, or its inputs, in place of the arrays they have."""
         inputs = tuple(name for name in layers if name in network.inputs)
         computed = tuple(name for name in layers if name not in inputs)
@@ -87,7 +87,7 @@ class Examples:
                 part = slice(start, min(start + batch_size, count))
                 yield Batch({name: self.arrays[name][part] for name in network.inputs}, None, range(part.start, part.stop))
 
-        found = extract(network, Batches(read, count), computed, engine=engine, store=_store(folder, count))
+        found = extract(network, Batches(read, count), computed, pool, _store(folder, count), engine)
         kept = {name: self.arrays[name] for name in inputs}
         return Examples({**kept, **{name: found[name] for name in computed}}, self.codes, self.views)
 

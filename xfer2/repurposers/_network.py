@@ -196,6 +196,18 @@ class NeuralNetworkRepurposer(Repurposer):
         """
         return network
 
+    def _watched(self, network: Network) -> tuple[str, ...]:
+        """Layers whose outputs the penalty needs."""
+        return ()
+
+    def _make_penalty(self) -> Any:
+        """The `penalty` of the `Trainer`, of the outputs of `_watched` and the moving parameters; None where none is."""
+        return None
+
+    def _more_learned(self, network: Network, examples: Examples, folder: str) -> dict[str, Any]:
+        """Learned attributes of the method's own, by name, from the trained part and its examples as they came."""
+        return {}
+
     def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
         """What came of the training, in a sentence."""
         if best_epoch == 0:
@@ -332,14 +344,18 @@ class NeuralNetworkRepurposer(Repurposer):
     def _trainer(self, block: Any, epochs: int, rates: Mapping[str, float], weights: np.ndarray | None, views: int,
                  checkpoint_dir: Any, seed: int, earlier: Sequence[Mapping[str, float]]) -> Trainer:
         cached = views > 1
-        return Trainer(
+        return self._new_trainer(
             block, epochs=epochs, batch_size=self.batch_size, learning_rate=self.learning_rate, optimizer=self.optimizer,
             optimizer_params=self.optimizer_params, schedule=self.schedule, warm_up=self.warm_up,
             weight_decay=self.weight_decay, rates=rates, label_smoothing=self.label_smoothing, mixup=self.mixup,
             class_weights=weights, clip_gradient=self.clip_gradient, augment=None if cached else self._augmentation(),
             views=views, patience=self.patience, average_last=self.average_last, callbacks=self.callbacks,
-            checkpoint_dir=checkpoint_dir, random_state=seed, earlier=earlier,
+            checkpoint_dir=checkpoint_dir, random_state=seed, earlier=earlier, penalty=self._make_penalty(),
             contexts=self._contexts())
+
+    def _new_trainer(self, block: Any, **settings: Any) -> Trainer:
+        """The loop that trains; a method may have its own."""
+        return Trainer(block, **settings)
 
     # --- files ------------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,12 @@ METHODS: dict[str, Method] = {method.name: method for method in (
            "the source up to a layer, a dense layer on it, trained", frozenset({"network"})),
     Method("random-freeze", "xfer2.repurposers.random_freeze", "NeuralNetworkRandomFreezeRepurposer",
            "the source with some layers frozen and others drawn anew, trained", frozenset({"network"})),
+    Method("two-tower", "xfer2.repurposers.two_tower", "TwoTowerRepurposer",
+           "the frozen source beside a module that is trained", frozenset({"network"})),
+    Method("stitch", "xfer2.repurposers.stitch", "StitchRepurposer",
+           "the frozen source and a narrow module that reads all its layers", frozenset({"network"})),
+    Method("ptu", "xfer2.repurposers.ptu", "PtuRepurposer",
+           "a target whose layers take from the frozen source's through gated units", frozenset({"network"})),
 )}
 
 

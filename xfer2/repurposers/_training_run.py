@@ -23,6 +23,7 @@ from xfer2.heads.logistic_regression import LogisticRegressionHead
 from xfer2.model_handler import edits, params, sources, symbols, targets
 from xfer2.model_handler.frozen import Frontier, frontier
 from xfer2.model_handler.graph import edit, query
+from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
@@ -89,11 +90,12 @@ class TrainingRun:
         served, probabilities = _served(params.with_params(target, trained.params), temperature)
         distances = _estimators.fit_distances(self._outputs(trained, examples, last), codes)
         cached = cut.layers if cut else ()
+        more = asked._more_learned(trained, examples.plain(), self.folder)
         outcome = asked._outcome(history, best, self._averaged)
         logger.info("%s", outcome)
         return {"source_network_": self.source, "network_": served, "classes_": classes, "distances_": distances,
                 "history_": history, "best_epoch_": best, "outcome_": outcome, "cached_layers_": cached,
-                "temperature_": temperature, "_outputs": (probabilities, logits, last)}
+                "temperature_": temperature, "_outputs": (probabilities, logits, last), **more}
 
     # --- the target and its examples ------------------------------------------------------------------------------
 
@@ -186,7 +188,7 @@ class TrainingRun:
                     data = self._through(train, working, cut, folder)
                     checked = None if held_out is None else self._through(held_out, working, cut, folder)
                     working = replace(cut.upper, input_shapes=data.shapes())
-                block = targets.to_training_block(working, asked._contexts())
+                block = targets.to_training_block(_watching(working, asked._watched(working)), asked._contexts())
                 rates = _rates(working, transferred, asked.transferred_rate, asked.depth_decay)
                 kept = asked.checkpoint_dir
                 if kept is not None and len(phases) > 1:
@@ -216,6 +218,13 @@ class TrainingRun:
 
     def _child(self, purpose: str) -> int:
         return child_seed(self.seed, purpose)
+
+
+def _watching(network: Network, layers: Sequence[str]) -> Network:
+    """The network with some layers' outputs behind its own, as far as it has them."""
+    graph = network.graph
+    more = tuple(Edge(layer) for layer in layers if layer in graph.by_name)
+    return network.with_graph(Graph(graph.nodes, graph.outputs + more, graph.attrs))
 
 
 def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:

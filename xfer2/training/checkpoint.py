@@ -109,7 +109,7 @@ def identity(trainer: Any, seed: int, values: Mapping[str, np.ndarray], inputs: 
     settings = {name: getattr(trainer, name) for name in (
         "epochs", "batch_size", "learning_rate", "optimizer", "optimizer_params", "warm_up", "weight_decay", "rates",
         "label_smoothing", "mixup", "clip_gradient", "views", "patience", "average_last")}
-    others = {name: _said(getattr(trainer, name)) for name in ("schedule", "augment", "loss", "class_weights")}
+    others = {name: _said(getattr(trainer, name)) for name in ("schedule", "augment", "loss", "penalty", "class_weights")}
     parameters = trainer.block.collect_params().values()
     found = {
         **settings, **others, "seed": seed, "moving parameters": [p.name for p in parameters if p.grad_req != "null"],
@@ -123,7 +123,7 @@ def _said(value: Any) -> str:
     """A setting as a text that is the same in every process: not the address that Python gives an object."""
     if isinstance(value, (str, np.ndarray)) or value is None:
         return str(value)
-    text = repr(value)
+    text = repr(value)  # of functions it has an address
     if " at 0x" not in text:
         return text
     inner = str(sorted(getattr(value, "__dict__", {}).items()))

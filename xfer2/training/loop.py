@@ -15,11 +15,12 @@ import numpy as np
 from xfer2._mxnet import Block, NDArray, mx
 from xfer2._progress import Progress
 from xfer2._random import child_seed
-from xfer2._validation import check_at_least_zero, check_fraction, check_integer, check_positive, parameter_error
+from xfer2._validation import check_at_least_zero, check_fraction, check_integer, check_positive
 from xfer2.exceptions import DataError, TrainingError
 from xfer2.training import checkpoint
 from xfer2.training.callbacks import Callback
 from xfer2.training.losses import mix, soft_targets
+from xfer2.training.optimizers import gluon_trainer
 from xfer2.training.schedules import make_schedule
 from xfer2.uncertainty.calibration import row_losses
 
@@ -62,6 +63,9 @@ class Trainer:
         Probability, below 1, that is spread over all classes.
     mixup : float
         Alpha of the Beta distribution by which examples are mixed; 0 mixes none.
+    penalty : callable, optional
+        Of the block's outputs beyond the first and its moving parameters by name; gives what is added to the loss of each
+        example, (n,) or (1,).
     class_weights : numpy.ndarray (k,), optional
     clip_gradient : float, optional
         Largest norm of all gradients together, of the mean loss of a batch.
@@ -98,6 +102,7 @@ class Trainer:
     def __init__(self, block: Block, *, epochs: int = 10, batch_size: int = 128, learning_rate: float = 1e-3,
                  optimizer: str = "adam", optimizer_params: Mapping[str, Any] | None = None, schedule: Any = "cosine",
                  warm_up: float = 0.0, weight_decay: float = 0.0, rates: Mapping[str, float] | None = None, loss: Any = None,
+                 penalty: Callable[[Sequence[NDArray], Mapping[str, NDArray]], NDArray] | None = None,
                  label_smoothing: float = 0.0, mixup: float = 0.0, class_weights: np.ndarray | None = None,
                  clip_gradient: float | None = None,
                  augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
@@ -117,6 +122,7 @@ class Trainer:
         self.rates = dict(rates or {})
         self.label_smoothing = check_fraction(owner, "label_smoothing", label_smoothing)
         self.mixup = check_at_least_zero(owner, "mixup", mixup)
+        self.penalty = penalty
         self.class_weights = class_weights
         self.clip_gradient = None if clip_gradient is None else check_positive(owner, "clip_gradient", clip_gradient)
         self.augment = augment
@@ -163,7 +169,7 @@ class Trainer:
         self.history_, self.stop, self.best_epoch_, self.averaged_ = [], False, 0, False
         self._best_loss, self._best = math.inf, dict[str, np.ndarray]()
         self._sum: dict[str, Any] = {}
-        steps = -(-len(codes) // self.batch_size)
+        steps = self.steps_per_epoch(codes)
         self.optimizer_ = self.make_optimizer(steps * self.epochs)
         self.block.hybridize(static_alloc=True, static_shape=True)
         self._warm_start(arrays)
@@ -202,27 +208,17 @@ class Trainer:
             self._tell("on_epoch_end", record)
             self._save(epoch)
 
+    def steps_per_epoch(self, codes: np.ndarray) -> int:
+        """How many batches `iterate` gives."""
+        return -(-len(codes) // self.batch_size)
+
     def make_optimizer(self, steps: int) -> Any:
         """Gluon's trainer over the parameters that may move, for so many steps."""
         owner = type(self).__name__
         schedule = make_schedule(owner, self.schedule, steps, round(self.warm_up * steps), self.learning_rate)
-        moving = {name: p for name, p in self.block.collect_params().items() if p.grad_req != "null"}
-        if not moving:
-            raise parameter_error(owner, "block", "one with parameters that may move", "a block in which all are frozen")
-        unknown = [name for name in self.rates if name not in moving]
-        if unknown:
-            raise parameter_error(owner, "rates", "a dict of parameters that may move", unknown[0])
-        for name, parameter in moving.items():
-            parameter.lr_mult = self.rates.get(name, 1.0)
-            parameter.wd_mult = 1.0 if len(parameter.shape) > 1 else 0.0
         settings = {"learning_rate": self.learning_rate, "wd": self.weight_decay, "lr_scheduler": schedule,
                     **self.optimizer_params}
-        try:
-            return mx.gluon.Trainer(moving, self.optimizer, settings, kvstore="device" if len(self.contexts) > 1 else None,
-                                    update_on_kvstore=False)
-        except (TypeError, ValueError) as error:
-            raise parameter_error(owner, "optimizer", f"an optimizer of MXNet with its parameters ({error})",
-                                  self.optimizer) from error
+        return gluon_trainer(owner, self.block, self.optimizer, settings, self.rates, len(self.contexts))
 
     def run_epoch(self, epoch: int, inputs: Inputs, codes: np.ndarray) -> dict[str, float]:
         """One pass over the examples in a new order; the epoch's line of the history."""
@@ -267,9 +263,12 @@ class Trainer:
         """Forward, backward, update; the mean loss and the outputs (n, k)."""
         shares = [self._on_device(part, inputs, targets, weights[:, np.newaxis]) for part in self._shares(count)]
         with mx.autograd.record():
-            outputs = [self.block(*share[:-2]) for share in shares]
-            losses = [self.loss(output, *share[-2:]) for output, share in zip(outputs, shares, strict=True)]
-        mx.autograd.backward(losses)
+            outputs = [_several(self.block(*share[:-2])) for share in shares]
+            losses = [self.loss(own[0], *share[-2:]) for own, share in zip(outputs, shares, strict=True)]
+            totals = losses if self.penalty is None else [
+                mx.nd.broadcast_add(loss, self.penalty(own[1:], self._parameters(own[0].context)))
+                for loss, own in zip(losses, outputs, strict=True)]
+        mx.autograd.backward(totals)
         if self.clip_gradient is None:
             self.optimizer_.step(count)
         else:
@@ -277,7 +276,7 @@ class Trainer:
             self._clip(self.clip_gradient * count)
             self.optimizer_.update(count)
         return (float(sum(loss.sum().asscalar() for loss in losses)) / count,
-                np.concatenate([output.asnumpy() for output in outputs]))
+                np.concatenate([own[0].asnumpy() for own in outputs]))
 
     def evaluate(self, inputs: Inputs, codes: np.ndarray) -> dict[str, float]:
         """Mean loss of logits in nats, without smoothing and weights, and accuracy, as the block predicts."""
@@ -285,7 +284,7 @@ class Trainer:
         for start in range(0, len(codes), self.batch_size):
             own = codes[start:start + self.batch_size]
             batch = [mx.nd.array(array[start:start + self.batch_size], ctx=self.contexts[0]) for array in inputs]
-            logits = self.block(*batch).asnumpy()
+            logits = _several(self.block(*batch))[0].asnumpy()
             losses += float(row_losses(logits, own).sum())
             right += int((logits.argmax(axis=1) == own).sum())
         return {"loss": losses / len(codes), "accuracy": right / len(codes)}
@@ -307,7 +306,7 @@ class Trainer:
     def _warm_start(self, inputs: Inputs) -> None:
         """Run one example through the block: its shapes are known then, and how many classes it has."""
         rows = [mx.nd.array(array[:1], ctx=self.contexts[0]) for array in inputs]
-        self._classes = self.block(*rows).shape[1]
+        self._classes = _several(self.block(*rows))[0].shape[1]
 
     def _shares(self, count: int) -> list[tuple[slice, Any]]:
         ends = np.linspace(0, count, min(len(self.contexts), count) + 1).astype(int)
@@ -326,6 +325,9 @@ class Trainer:
     def _values(self) -> dict[str, np.ndarray]:
         mx.nd.waitall()  # BatchNorm's backward pass writes its statistics unseen by MXNet's scheduler
         return {name: p.data(self.contexts[0]).asnumpy() for name, p in self.block.collect_params().items()}
+
+    def _parameters(self, context: Any) -> dict[str, NDArray]:
+        return {name: p.data(context) for name, p in self.block.collect_params().items() if p.grad_req != "null"}
 
     def _set_values(self, values: Mapping[str, np.ndarray]) -> None:
         for name, parameter in self.block.collect_params().items():
@@ -385,3 +387,6 @@ class Trainer:
         logger.info("training goes on after epoch %d, from %s", state.epoch, os.fspath(self.checkpoint_dir or ""))
         return state.epoch
 
+
+def _several(outputs: Any) -> list[NDArray]:
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]

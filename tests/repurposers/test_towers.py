@@ -1,0 +1,221 @@
+"""Two towers, stitch, PTU: limits in which they are known networks, and what they leave alone."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tasks import bright_channels, digits, drawn, residual_network, two_input_network, values
+from test_network import PLAIN
+
+import xfer2
+from xfer2._mxnet import mx
+from xfer2.exceptions import ModelError, ParameterError
+from xfer2.model_handler import ModelHandler, edits, params, symbols
+from xfer2.model_handler.graph import towers
+from xfer2.model_handler.graph.pairs import find_pairs
+from xfer2.repurposers._towers import frozen_source
+
+METHODS = {"two-tower": xfer2.TwoTowerRepurposer, "stitch": xfer2.StitchRepurposer, "ptu": xfer2.PtuRepurposer}
+
+
+def made(method, source=None, **settings):
+    given = {"num_epochs": 3, "batch_size": 16, "random_state": 0, **settings}
+    return METHODS[method](residual_network() if source is None else source, **given)
+
+
+def gated(source, layer="gap", **gates):
+    """A PTU network without head, whose gates are where they are told to be."""
+    network = frozen_source("test", ModelHandler(source), layer)
+    pairs = find_pairs(network.graph, network.parameter_names)
+    graph = towers.gated(network.graph, network.parameter_names, pairs, symbols.layer_shapes(network), "target_")
+    network = params.initialize(edits.with_graph(network, graph), seed=3)
+    told = {}
+    for name, array in network.params.items():
+        for gate, value in gates.items():
+            if f"_unit_{gate}_" in name:
+                told[name] = mx.nd.full(array.shape, value if name.endswith("bias") else 0)
+    return params.with_params(network, told), pairs
+
+
+def output(network, data, layer=None):
+    layer = layer or network.graph.outputs[0].node
+    return ModelHandler(network).features(data, layer)[layer]
+
+
+@pytest.mark.parametrize(("source", "layer"), [("residual", "gap"), ("zoo:mnist-rnn", "step27_tanh"),
+                                               ("zoo:mnist-cnn", "relu3")])
+def test_closed_update_gates_leave_the_target_network_alone(source, layer):
+    network, _ = gated(residual_network() if source == "residual" else source, layer, z=-1e4)
+    data = bright_channels(6)[0] if source == "residual" else digits(6)[0]
+    alone = ModelHandler(residual_network() if source == "residual" else source).truncate(layer)
+    own = {name: network.params[f"target_{name}"] for name in alone.network.parameter_names}
+    alone = params.with_params(alone.network, own)
+    np.testing.assert_allclose(output(network, data), output(alone, data), atol=1e-5)
+
+
+@pytest.mark.parametrize(("source", "layer"), [("residual", "b_conv"), ("zoo:mnist-rnn", "step27_tanh"),
+                                               ("zoo:mnist-cnn", "relu3")])
+def test_open_update_gates_and_closed_fine_tune_gates_pass_the_sources_activations(source, layer):
+    source = residual_network() if source == "residual" else source
+    network, pairs = gated(source, layer, z=1e4, r=-1e4)
+    data = bright_channels(6)[0] if layer == "b_conv" else digits(6)[0]
+    for pair in pairs:
+        for end in pair.ends:
+            unit = f"target_{end if pair.is_recurrent else pair.name}_unit"
+            np.testing.assert_allclose(output(network, data, unit), output(network, data, end), atol=1e-5)
+    np.testing.assert_allclose(output(network, data), ModelHandler(source).features(data, layer)[layer], atol=1e-5)
+
+
+def test_open_gates_are_what_the_equations_say():
+    network, (pair, *_) = gated(residual_network(), z=0.3, r=-0.7)
+    data = bright_channels(4)[0]
+    source, target, h = (output(network, data, name)
+                         for name in (pair.ends[0], f"target_{pair.ends[0]}", f"target_{pair.name}_unit_h"))
+    z, r = 1 / (1 + np.exp(-0.3)), 1 / (1 + np.exp(0.7))
+    expected = (1 - z) * target + z * ((1 - r) * source + r * h)
+    np.testing.assert_allclose(output(network, data, f"target_{pair.name}_unit"), expected, atol=1e-5)
+    assert np.abs(h).max() <= 1
+
+
+@pytest.mark.parametrize("method", ["two-tower", "stitch"])
+def test_before_training_the_target_is_logistic_regression_on_the_frozen_features(method):
+    images, labels = bright_channels(90)
+    start = made(method, learning_rate=1e-12, num_epochs=1, validation=0).fit(images, labels)
+    regression = xfer2.LrRepurposer(residual_network(), "gap", random_state=0).fit(images, labels)
+    assert np.abs(start.predict_proba(images) - regression.predict_proba(images)).max() < 0.05
+    np.testing.assert_array_equal(start.predict(images), regression.predict(images))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_source_inside_gives_what_it_gave_to_the_bit(method):
+    source, (images, labels) = residual_network(), bright_channels(60)
+    repurposer = made(method, source, learning_rate=0.05, weight_decay=0.1, mixup=0.3, validation=0).fit(images, labels)
+    inside, before = values(repurposer.network_), values(source)
+    for name in before.keys() - {"fc_weight", "fc_bias"}:
+        np.testing.assert_array_equal(inside[name], before[name])
+    for layer in ("stem", "a_conv", "add2", "gap"):
+        np.testing.assert_array_equal(output(repurposer.network_, images, layer), output(source, images, layer))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_exported_files_predict_the_same_in_plain_mxnet(method, tmp_path):
+    images, labels = bright_channels(30)
+    repurposer = made(method).fit(images, labels)
+    repurposer.export(str(tmp_path / "exported"))
+    np.savez(tmp_path / "inputs.npz", data=images)
+    done = subprocess.run([sys.executable, "-c", PLAIN, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said, ours = np.load(tmp_path / "said.npz"), repurposer.predict_proba(images)
+    np.testing.assert_allclose(said["block"], ours, atol=1e-6)
+    np.testing.assert_allclose(said["module"], ours, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_source_is_computed_once(method):
+    repurposer = made(method).fit(*bright_channels(30))
+    layers = set(repurposer.cached_layers_)
+    assert layers
+    assert not any(layer.startswith(("module_", "target_")) for layer in layers - {"target_source"})
+    assert ("gap" in layers or "target_source" in layers) == (method != "ptu" or "gap" in layers)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_task_that_frozen_features_do_not_solve_is_learned(method):
+    images, labels = bright_channels(240, noise=2.0)
+    test = bright_channels(300, noise=2.0, seed=1)
+    regression = xfer2.LrRepurposer(residual_network(), "gap", random_state=0).fit(images, labels).score(*test)
+    repurposer = made(method, learning_rate=0.01, num_epochs=40, batch_size=30).fit(images, labels)
+    assert repurposer.best_epoch_ > 0
+    assert repurposer.score(*test) > regression
+
+
+def test_a_stitched_module_is_a_quarter_as_wide_and_reads_both():
+    shapes = ModelHandler(made("stitch").fit(*bright_channels(30)).network_).infer_shapes()
+    assert shapes["module_stem"] == (2, 8, 8)
+    assert shapes["module_a_conv_stitch"] == (8, 8, 8)
+    assert shapes["target_features"] == (8,)
+    narrow = made("stitch", width=0.5, paired_layers=["b_conv"]).fit(*bright_channels(30)).network_
+    shapes = ModelHandler(narrow).infer_shapes()
+    assert shapes["module_stem"] == (3, 8, 8)
+    assert "module_a_conv_stitch" not in shapes
+    assert shapes["module_b_conv_stitch"] == (9, 8, 8)
+
+
+def test_a_tower_may_be_a_block_of_ones_own(tmp_path):
+    tower = mx.gluon.nn.HybridSequential(prefix="own_")
+    with tower.name_scope():
+        tower.add(mx.gluon.nn.Conv2D(4, 3, activation="relu"), mx.gluon.nn.GlobalMaxPool2D())
+    tower.initialize(mx.init.Xavier())
+    images, labels = bright_channels(60)
+    repurposer = made("two-tower", module=tower, hidden_units=(8, 5), num_epochs=5).fit(images, labels)
+    shapes = ModelHandler(repurposer.network_).infer_shapes()
+    assert shapes["target_features"] == (10,)
+    assert shapes["target_dense1"] == (5,)
+    repurposer.save(tmp_path / "saved")
+    loaded = xfer2.load(tmp_path / "saved")
+    np.testing.assert_array_equal(loaded.predict_proba(images), repurposer.predict_proba(images))
+    assert loaded.fit(images, labels).network_.graph == repurposer.network_.graph
+
+
+def test_a_penalty_of_activity_makes_the_modules_features_small():
+    sizes = []
+    for weight in (0, 1.0):
+        found = made("two-tower", activity_l2=weight, learning_rate=0.01, num_epochs=10, validation=0)
+        found.fit(*bright_channels(60))
+        sizes.append(float(np.square(output(found.network_, bright_channels(60)[0], "target_module")).sum()))
+    assert sizes[1] < sizes[0] / 2
+
+
+@pytest.mark.parametrize("penalty", ["l1", "l2", "filter", "channel"])
+def test_penalties_make_the_units_weights_small(penalty):
+    sizes = []
+    for weight in (0.0, 0.01):
+        found = made("ptu", penalty=penalty, penalty_weight=weight, num_epochs=10, learning_rate=0.01, validation=0,
+                     weight_decay=0).fit(*bright_channels(60))
+        sizes.append(sum(float(np.square(array).sum()) for name, array in values(found.network_).items()
+                         if "_unit_" in name and name.endswith("weight")))
+    assert sizes[1] < 0.9 * sizes[0]
+
+
+def test_transferability_is_what_the_gates_say_on_the_training_images():
+    images, labels = bright_channels(30)
+    repurposer = made("ptu").fit(images, labels)
+    frame = repurposer.transferability()
+    assert frame["layer"].tolist() == ["stem", "a_conv", "b_conv"]
+    assert frame[["update", "fine_tune"]].to_numpy().min() > 0
+    assert frame[["update", "fine_tune"]].to_numpy().max() < 1
+    z = output(repurposer.network_, images, "target_a_conv_unit_z")
+    assert frame["update"][1] == pytest.approx(z.mean(), abs=1e-5)
+    channels = repurposer.transferability(per_channel=True)
+    np.testing.assert_allclose(channels[channels["layer"] == "a_conv"]["update"], z.mean(axis=(0, 2, 3)), atol=1e-5)
+
+
+def test_units_of_a_recurrent_source_are_shared_by_its_steps():
+    images, labels = digits(40)
+    repurposer = made("ptu", "zoo:mnist-rnn", num_epochs=2).fit(images, labels)
+    assert repurposer.transferability()["layer"].tolist() == ["h2h_weight"]
+    own = [name for name in repurposer.network_.params if "_unit_" in name]
+    assert len(own) == 8
+    assert len(repurposer.transferability(per_channel=True)) == 128
+
+
+@pytest.mark.parametrize(("method", "source", "settings", "error", "message"), [
+    ("stitch", "zoo:mnist-rnn", {}, ModelError, "'h2h_weight' of the source is recurrent. Use PtuRepurposer"),
+    ("stitch", None, {"paired_layers": ["a_konv"]}, ModelError, "'a_konv' is no layer pair of the source. They are: stem"),
+    ("ptu", None, {"paired_layers": ["fc"]}, ModelError, "'fc' is no layer pair of the source"),
+    ("stitch", None, {"width": 0}, ParameterError, "width must be a positive number"),
+    ("ptu", None, {"activation": "elu"}, ParameterError, "activation must be one of 'tanh', 'relu'"),
+    ("ptu", None, {"penalty": "l3"}, ParameterError, "penalty must be one of None, 'l1'"),
+    ("two-tower", None, {"module": two_input_network()}, ModelError, "has 1 inputs .* the one beside it 2"),
+    ("two-tower", None, {"module": drawn(mx.sym.sum(mx.sym.var("data"), axis=(1, 2, 3), name="total"), data=(3, 8, 8))},
+     ModelError, r"the module must give features \(n, ...\); its output has the shape \(1,\)"),
+    ("two-tower", None, {"repeats": 0}, ParameterError, "repeats must be an integer of at least 1"),
+    ("ptu", drawn(mx.sym.FullyConnected(mx.sym.Pooling(mx.sym.var("data"), kernel=(2, 2), pool_type="max", name="pool"),
+                                        num_hidden=3, name="fc"), data=(3, 8, 8)), {}, ModelError, "no layer pairs"),
+])
+def test_bad_input_is_told_before_training(method, source, settings, error, message):
+    repurposer = made(method, source, **settings)
+    with pytest.raises(error, match=message):
+        repurposer.fit(*(digits(30) if source == "zoo:mnist-rnn" else bright_channels(30)))
+    assert not [name for name in vars(repurposer) if name.endswith("_")]

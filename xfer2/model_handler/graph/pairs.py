@@ -1,0 +1,102 @@
+"""Layer pairs: where a second network runs beside a first, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from xfer2.exceptions import ModelError
+from xfer2.model_handler.graph import query
+from xfer2.model_handler.graph.model import Graph
+
+WEIGHTED = frozenset({"Convolution", "FullyConnected"})
+_CARRIED = query.BATCH_NORMS | {"Activation", "LeakyReLU", "relu", "sigmoid", "tanh", "clip", "Pooling", "Dropout",
+                                "Flatten"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One layer of the first network and its counterpart in the second.
+
+    Attributes
+    ----------
+    name : str
+        Of the layer; for a recurrent layer, of the weight that its steps share.
+    ends : tuple of str
+        The last layer that is carried along: normalisation, activation and pooling that only the layer feeds. A recurrent
+        layer has its state of every step.
+    """
+
+    name: str
+    ends: tuple[str, ...]
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the ends are steps in time."""
+        return len(self.ends) > 1
+
+
+def find_pairs(graph: Graph, parameters: Collection[str], named: Sequence[str] | None = None,
+               owner: str = "pairs") -> tuple[Pair, ...]:
+    """The pairs of a graph, from the input up.
+
+    Every convolution and dense layer is one. Layers that share a weight are steps of a recurrent layer where one's input
+    depends on the one's before; their pair is the state.
+
+    Parameters
+    ----------
+    graph : Graph
+        Up to the features: its head is none of the pairs.
+    parameters : collection of str
+        Its parameters.
+    named : sequence of str, optional
+        Only these layers (or recurrent weights).
+    owner : str
+        Who asks, for messages.
+
+    Raises
+    ------
+    ModelError
+        There is none, or a name is none's.
+    """
+    found = []
+    for node in graph.nodes:
+        if node.op not in WEIGHTED:
+            continue
+        users = [user for user, position in graph.consumers[node.inputs[1].node] if position == 1]
+        if len(users) == 1:
+            found.append(Pair(node.name, (_carried(graph, node.name, parameters),)))
+        elif node.name == users[-1]:
+            states = _states(graph, users)
+            if states:
+                found.append(Pair(node.inputs[1].node, states))
+    if not found:
+        raise ModelError(f"{owner}: the source has no layer pairs: no convolution, dense layer or unrolled recurrent layer "
+                         f"feeds its features. Its layers: {', '.join(graph.layer_names[:8])}.")
+    names = [pair.name for pair in found]
+    unknown = [name for name in named or () if name not in names]
+    if unknown:
+        raise ModelError(f"{owner}: {unknown[0]!r} is no layer pair of the source. They are: {', '.join(names)}.")
+    return tuple(pair for pair in found if named is None or pair.name in named)
+
+
+def _carried(graph: Graph, name: str, parameters: Collection[str]) -> str:
+    outputs = {edge.node for edge in graph.outputs}
+    while name not in outputs and len(graph.consumers[name]) == 1:
+        following = graph.by_name[graph.consumers[name][0][0]]
+        if following.op not in _CARRIED or len(query.data_edges(graph, following, parameters)) != 1:
+            break
+        name = following.name
+    return name
+
+
+def _states(graph: Graph, steps: Sequence[str]) -> tuple[str, ...]:
+    """What the steps of a recurrent layer hand on, the last too where it is an output; empty where none needs another."""
+    read = [graph.by_name[step].inputs[0].node for step in steps]
+    if not all(steps[number] in query.ancestors(graph, [read[number + 1]]) for number in range(len(steps) - 1)):
+        return ()
+    tops = [edge.node for edge in graph.outputs]
+    states = read[1:]
+    same = graph.by_name[states[-1]].op if states else None
+    last = [top for top in tops if graph.by_name[top].op == same and steps[-1] in query.ancestors(graph, [top])]
+    return (*states, *last)

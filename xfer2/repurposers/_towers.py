@@ -1,0 +1,102 @@
+"""Repurposers that put a trained module beside the frozen source instead of changing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from xfer2._mxnet import mx
+from xfer2.exceptions import ModelError
+from xfer2.model_handler import edits, sources, symbols
+from xfer2.model_handler.graph import towers
+from xfer2.model_handler.handler import ModelHandler
+from xfer2.model_handler.network import Network
+from xfer2.repurposers._examples import Examples
+from xfer2.repurposers._network import NeuralNetworkRepurposer
+from xfer2.repurposers._training_run import (
+    add_dense,
+    features_layer,
+    features_suffice,
+    fresh_name,
+    last_features,
+    with_probe,
+)
+
+_PARTS = ("source", "module", "features")
+
+
+class TowerRepurposer(NeuralNetworkRepurposer):
+    """Base of repurposers with a frozen source and a module beside it, whose features meet in one dense layer.
+
+    That layer starts as a logistic regression on the source's features, with no weight on the module's: before training the
+    target is what `LrRepurposer` gives, and where no epoch has a lower validation loss, that is what predicts. Dropout in
+    the source is left out: it is frozen, and computes what it computes when it predicts.
+
+    Parameters
+    ----------
+    source_model : model
+        Whatever `ModelHandler` reads.
+    transfer_layer_name : str, optional
+        The source's features; by default what its last dense layer or convolution reads.
+    target_class_count, context_function, num_devices, batch_size, num_epochs
+        See `NeuralNetworkRepurposer`.
+    **settings
+        See `NeuralNetworkRepurposer`.
+    """
+
+    def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
+                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
+                 num_epochs: int = 60, **settings: Any) -> None:
+        super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
+        self.transfer_layer_name = transfer_layer_name
+
+    def _joined(self, network: Network, class_count: int, hidden_units: Sequence[int] = ()) -> ModelHandler:
+        """A network of two outputs, features of the source and of the module, with dense layers on both side by side."""
+        _, shapes = symbols.infer_shapes(network)
+        for part, shape in zip(("source", "module"), shapes, strict=True):
+            if shape is not None and len(shape) < 2:
+                raise ModelError(f"{type(self).__name__}: the {part} must give features (n, ...); its output has the shape "
+                                 f"{shape}.")
+        names = [fresh_name(network, f"target_{part}") for part in _PARTS]
+        one, two = (mx.sym.Flatten(mx.sym.var(f"input{number}"), name=name) for number, name in enumerate(names[:2]))
+        x = mx.sym.Concat(one, two, dim=1, name=names[2])
+        for number, size in enumerate(hidden_units):
+            x = mx.sym.FullyConnected(x, num_hidden=size, name=fresh_name(network, f"target_dense{number}"))
+            x = mx.sym.Activation(x, act_type="relu", name=fresh_name(network, f"target_relu{number}"))
+        return add_dense(ModelHandler(edits.compose_networks(network, sources.read(x))), class_count)
+
+    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
+                    seed: int) -> Network:
+        joint = network.graph.by_name[last_features(network)]
+        if joint.op != "Concat":
+            return network
+        return with_probe(network, examples, weights, self._engine(), self.batch_size, folder, seed, joint.inputs[0].node)
+
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
+        if best_epoch:
+            return super()._outcome(history, best_epoch, averaged)
+        return features_suffice(self.transfer_layer_name or "the source", history)
+
+
+def frozen_source(owner: str, source: ModelHandler, layer: str | None) -> Network:
+    """The source up to its features, frozen, as it predicts: without Dropout."""
+    end = layer or features_layer(owner, source.network, "Say transfer_layer_name.")
+    network = source.truncate(end).network
+    network = edits.with_graph(network, towers.without_dropout(network.graph))
+    return replace(network, frozen=frozenset(network.graph.layer_names))
+
+
+def module_features(network: Network) -> tuple[str, ...]:
+    """The layer that gives the module's features, flat."""
+    joint = [node for node in network.graph.nodes if node.op == "Concat" and node.name.startswith(f"target_{_PARTS[2]}")]
+    return (joint[-1].inputs[1].node,)
+
+
+def fresh_prefix(network: Network, prefix: str) -> str:
+    """The prefix, with underscores behind it while a name of the network begins with it."""
+    while any(name.startswith(prefix) for name in network.graph.by_name):
+        prefix += "_"
+    return prefix

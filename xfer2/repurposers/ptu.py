@@ -1,0 +1,134 @@
+"""Parameter transfer units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xfer2._mxnet import mx
+from xfer2._validation import check_at_least_zero, check_choice
+from xfer2.model_handler import edits, symbols
+from xfer2.model_handler.graph import towers
+from xfer2.model_handler.graph.pairs import find_pairs
+from xfer2.model_handler.handler import ModelHandler
+from xfer2.model_handler.network import Network
+from xfer2.repurposers._examples import Examples
+from xfer2.repurposers._network import NeuralNetworkRepurposer
+from xfer2.repurposers._towers import fresh_prefix, frozen_source
+from xfer2.repurposers._training_run import add_dense
+from xfer2.training.regularizers import KINDS, WeightPenalty
+
+
+class PtuRepurposer(NeuralNetworkRepurposer):
+    """A frozen source and a target of the same layers, which a unit behind every layer lets take from the source.
+
+    A unit has two gates, learned with the target. The update gate z is how much of a layer's output comes from the source,
+    the fine-tune gate r how much of that is transformed on the way: z = 0 is training from scratch, z = 1 and r = 0 is a
+    frozen layer. Units are depthwise-separable 3x3 convolutions on maps, dense on vectors, and shared by the steps of an
+    unrolled recurrent layer. See `xfer2.model_handler.graph.towers.gated` for the equations.
+
+    Parameters
+    ----------
+    source_model : model
+        Whatever `ModelHandler` reads.
+    transfer_layer_name : str, optional
+        The last layer that the target has too; by default what the source's last dense layer or convolution reads.
+    target_class_count, context_function, num_devices, batch_size, num_epochs
+        See `NeuralNetworkRepurposer`.
+    paired_layers : list of str, optional
+        Layers with a unit behind them; by default all convolutions, dense layers and unrolled recurrent layers.
+    activation : {"tanh", "relu"}
+        Of what a unit makes of the source's output.
+    penalty : {"l1", "l2", "filter", "channel"}, optional
+        Of the units' weights; ``"filter"`` and ``"channel"`` are group lassos over their outputs and inputs.
+    penalty_weight : float
+    **settings
+        See `NeuralNetworkRepurposer`.
+
+    Attributes
+    ----------
+    gates_ : dict of str to tuple of numpy.ndarray
+        Of every pair, mean z and mean r over the training examples, by channel (c,).
+
+    References
+    ----------
+    Zhuang et al. 2018, Parameter Transfer Unit for Deep Neural Networks, arXiv:1804.08613.
+
+    Examples
+    --------
+    >>> import numpy as np, xfer2
+    >>> images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    >>> repurposer = xfer2.PtuRepurposer("zoo:mnist-cnn", num_epochs=2).repurpose(images, ["odd", "even"] * 10)
+    >>> list(repurposer.transferability().columns)
+    ['layer', 'update', 'fine_tune']
+    """
+
+    method: ClassVar[str] = "ptu"
+
+    def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
+                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
+                 num_epochs: int = 60, paired_layers: Sequence[str] | None = None, activation: str = "tanh",
+                 penalty: str | None = None, penalty_weight: float = 1e-4, **settings: Any) -> None:
+        super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
+        self.transfer_layer_name = transfer_layer_name
+        self.paired_layers = paired_layers
+        self.activation = activation
+        self.penalty = penalty
+        self.penalty_weight = penalty_weight
+
+    def transferability(self, per_channel: bool = False) -> Any:
+        """How far each layer takes from the source, over the training examples.
+
+        Parameters
+        ----------
+        per_channel : bool
+            One row a channel, with its number, in place of one a layer.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns layer, update (mean z) and fine_tune (mean r), from the input up; both between 0 and 1.
+        """
+        import pandas
+
+        self._check_is_fitted()
+        rows = [{"layer": name, "channel": channel, "update": float(z[channel]), "fine_tune": float(r[channel])}
+                for name, (z, r) in self.gates_.items() for channel in range(len(z))]
+        frame = pandas.DataFrame(rows)
+        if per_channel:
+            return frame
+        return frame.groupby("layer", sort=False)[["update", "fine_tune"]].mean().reset_index()
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        owner = type(self).__name__
+        check_choice(owner, "activation", self.activation, ("tanh", "relu"))
+        check_choice(owner, "penalty", self.penalty, (None, *KINDS))
+        check_at_least_zero(owner, "penalty_weight", self.penalty_weight)
+
+    def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
+        owner = type(self).__name__
+        network = frozen_source(owner, source, self.transfer_layer_name)
+        pairs = find_pairs(network.graph, network.parameter_names, self.paired_layers, owner)
+        graph = towers.gated(network.graph, network.parameter_names, pairs, symbols.layer_shapes(network),
+                             fresh_prefix(network, "target_"), self.activation)
+        return add_dense(ModelHandler(edits.with_graph(network, graph)), class_count)
+
+    def _make_penalty(self) -> WeightPenalty | None:
+        return None if self.penalty is None else WeightPenalty(self.penalty, self.penalty_weight, "_unit_")
+
+    def _more_learned(self, network: Network, examples: Examples, folder: str) -> dict[str, Any]:
+        """`gates_`: the gates' activations, averaged over places and, of a recurrent layer, over steps."""
+        graph = network.graph
+        found: dict[str, dict[str, list[np.ndarray]]] = {}
+        gates = [node for node in graph.nodes if node.op == "Activation" and node.name.endswith(("_unit_z", "_unit_r"))]
+        pooled = examples.through(network, [node.name for node in gates], self._engine(), self.batch_size, folder, "avg")
+        for node in gates:
+            linear = graph.by_name[graph.by_name[node.inputs[0].node].inputs[0].node]
+            pair, _, rest = linear.inputs[1].node.rpartition("_unit_")
+            mean = np.asarray(pooled.arrays[node.name][:]).mean(axis=0)
+            found.setdefault(pair, {}).setdefault(rest[0], []).append(mean)
+        return {"gates_": {pair.removeprefix("target_"): (np.mean(means["z"], axis=0), np.mean(means["r"], axis=0))
+                           for pair, means in found.items()}}

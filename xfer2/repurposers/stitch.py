@@ -1,0 +1,68 @@
+"""Stitch networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from xfer2._mxnet import mx
+from xfer2._validation import check_positive
+from xfer2.exceptions import ModelError
+from xfer2.model_handler import edits
+from xfer2.model_handler.graph import towers
+from xfer2.model_handler.graph.pairs import find_pairs
+from xfer2.model_handler.handler import ModelHandler
+from xfer2.repurposers._towers import TowerRepurposer, fresh_prefix, frozen_source
+
+
+class StitchRepurposer(TowerRepurposer):
+    """A frozen source and a narrow module beside it, whose layers also read what the source's layers read.
+
+    Parameters
+    ----------
+    source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size, num_epochs
+        See `TowerRepurposer`.
+    width : float
+        Outputs of the module's layers as a fraction of the source's.
+    paired_layers : list of str, optional
+        Convolutions and dense layers at which the module reads the source; by default all.
+    **settings
+        See `NeuralNetworkRepurposer`.
+
+    References
+    ----------
+    Anderson et al. 2016, Beyond Fine Tuning: A Modular Approach to Learning on Small Data, arXiv:1611.01714, section 4.1.
+
+    Examples
+    --------
+    >>> import numpy as np, xfer2
+    >>> images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    >>> repurposer = xfer2.StitchRepurposer("zoo:mnist-cnn", num_epochs=2)
+    >>> repurposer.repurpose(images, ["odd", "even"] * 10).predict_label(images[:1]).shape
+    (1,)
+    """
+
+    method: ClassVar[str] = "stitch"
+
+    def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
+                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
+                 num_epochs: int = 60, width: float = 0.25, paired_layers: Sequence[str] | None = None,
+                 **settings: Any) -> None:
+        super().__init__(source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size,
+                         num_epochs, **settings)
+        self.width = width
+        self.paired_layers = paired_layers
+
+    def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
+        owner = type(self).__name__
+        network = frozen_source(owner, source, self.transfer_layer_name)
+        known = network.parameter_names
+        pairs = find_pairs(network.graph, known, self.paired_layers, owner)
+        recurrent = [pair.name for pair in pairs if pair.is_recurrent]
+        recurrent += [node.name for node in network.graph.nodes if node.op == "RNN"]
+        if recurrent:
+            raise ModelError(f"{owner} is for convolutions and dense layers; {recurrent[0]!r} of the source is recurrent. "
+                             "Use PtuRepurposer.")
+        graph = towers.stitched(network.graph, known, check_positive(owner, "width", self.width),
+                                fresh_prefix(network, "module_"), [pair.name for pair in pairs])
+        return self._joined(edits.with_graph(network, graph), class_count)

@@ -1,0 +1,110 @@
+"""Two towers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from xfer2._mxnet import mx
+from xfer2._validation import check_at_least_zero, check_integer
+from xfer2.model_handler import archive, edits, sources
+from xfer2.model_handler.handler import ModelHandler
+from xfer2.model_handler.network import Network
+from xfer2.repurposers._network import NeuralNetworkRepurposer
+from xfer2.repurposers._towers import TowerRepurposer, fresh_prefix, frozen_source, module_features
+from xfer2.training.balanced import BalancedTrainer
+from xfer2.training.loop import Trainer
+from xfer2.training.regularizers import ActivityPenalty
+
+
+class TwoTowerRepurposer(TowerRepurposer):
+    """A frozen source beside a module that is trained; the features of both feed dense layers.
+
+    Parameters
+    ----------
+    source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size, num_epochs
+        See `TowerRepurposer`.
+    module : HybridBlock or model, optional
+        Whatever `ModelHandler` reads, of as many inputs as the source and one output; what has no values is drawn. By
+        default a copy of the source up to its features, that starts from its values.
+    hidden_units : sequence of int
+        Sizes of dense layers with ReLU between the features and the answer, as (256, 256); by default none, and the answer
+        starts as logistic regression on the source's features.
+    activity_l2 : float
+        Weight of the sum of squares of the module's outputs in the loss of an example.
+    repeats : int
+        Times that each batch is trained on before the next; batches have the classes alike.
+    **settings
+        See `NeuralNetworkRepurposer`.
+
+    References
+    ----------
+    Anderson et al. 2016, Beyond Fine Tuning: A Modular Approach to Learning on Small Data, arXiv:1611.01714, section 3.2
+    (equation 2) and section 4.2.
+
+    Examples
+    --------
+    >>> import numpy as np, xfer2
+    >>> images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    >>> repurposer = xfer2.TwoTowerRepurposer("zoo:mnist-cnn", num_epochs=2)
+    >>> repurposer.repurpose(images, ["odd", "even"] * 10).predict_label(images[:1]).shape
+    (1,)
+    """
+
+    method: ClassVar[str] = "two-tower"
+    _shared_by_clones: ClassVar[tuple[str, ...]] = ("source_model", "validation", "module")
+
+    def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
+                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 200,
+                 num_epochs: int = 60, module: Any = None, hidden_units: Sequence[int] = (), activity_l2: float = 1e-6,
+                 repeats: int = 5, **settings: Any) -> None:
+        super().__init__(source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size,
+                         num_epochs, **settings)
+        self.module = module
+        self.hidden_units = hidden_units
+        self.activity_l2 = activity_l2
+        self.repeats = repeats
+
+    def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
+        owner = type(self).__name__
+        network = frozen_source(owner, source, self.transfer_layer_name)
+        if self.module is None:
+            module = replace(source.network, frozen=frozenset())  # cut where the source was, with its Dropout
+        else:
+            module = sources.read(self.module)
+        both = edits.beside(network, module, fresh_prefix(network, "module_"))
+        return self._joined(both, class_count, self.hidden_units)
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        owner = type(self).__name__
+        check_at_least_zero(owner, "activity_l2", self.activity_l2)
+        check_integer(owner, "repeats", self.repeats)
+        for number in self.hidden_units:
+            check_integer(owner, "hidden_units", number)
+
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
+        if self.hidden_units:  # the start is no regression then
+            return NeuralNetworkRepurposer._outcome(self, history, best_epoch, averaged)
+        return super()._outcome(history, best_epoch, averaged)
+
+    def _new_trainer(self, block: Any, **settings: Any) -> Trainer:
+        return BalancedTrainer(block, repeats=self.repeats, **settings)
+
+    def _watched(self, network: Network) -> tuple[str, ...]:
+        return module_features(network)
+
+    def _make_penalty(self) -> ActivityPenalty:
+        return ActivityPenalty(self.activity_l2)
+
+    def _saved_parameters(self) -> dict[str, Any]:
+        return {**super()._saved_parameters(), "module": None}
+
+    def _to_files(self) -> dict[str, bytes]:
+        files = super()._to_files()
+        return files if self.module is None else {**files, **archive.to_files(sources.read(self.module), "module")}
+
+    def _from_files(self, files: Mapping[str, bytes], learned: dict[str, Any], trusted: tuple[str, ...]) -> None:
+        super()._from_files(files, learned, trusted)
+        self.module = archive.from_files(files, "module") if "module.json" in files else None
