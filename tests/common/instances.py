@@ -42,6 +42,7 @@ INSTANCES = {
     "random-freeze": Row(xfer2.NeuralNetworkRandomFreezeRepurposer, {**TRAINED, "random_layers": ["conv10", "fc1"]},
                          {"weight_decay": 1e-3}, {"fixed_layers": ["conv1"]}),
     "two-tower": Row(xfer2.TwoTowerRepurposer, TRAINED, {"weight_decay": 1e-3}, {"transfer_layer_name": "fc1"}),
-    "stitch": Row(xfer2.StitchRepurposer, {**TRAINED, "width": 1.0, "patience": None}, {"weight_decay": 1e-3}, {"transfer_layer_name": "fc1"}),
+    "stitch": Row(xfer2.StitchRepurposer, {**TRAINED, "width": 1.0, "patience": None}, {"weight_decay": 1e-3},
+                  {"transfer_layer_name": "fc1"}),
     "ptu": Row(xfer2.PtuRepurposer, TRAINED, {"weight_decay": 1e-3}, {"transfer_layer_name": "fc1"}),
 }
