@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from xfer2.exceptions import ParameterError
@@ -64,6 +64,13 @@ def check_shape(owner: str, name: str, value: Any) -> tuple[int, ...]:
     if isinstance(value, (tuple, list)) and all(isinstance(size, numbers.Integral) and int(size) > 0 for size in value):
         return tuple(int(size) for size in value)
     raise parameter_error(owner, name, "a shape without the batch axis, as in (3, 224, 224) or (10,)", value)
+
+
+def check_class_weight(owner: str, class_weight: Mapping[Any, Any], classes: Collection[Any]) -> None:
+    """Raise where a weight is for a label that is none of the classes."""
+    unknown = [label for label in class_weight if label not in list(classes)]
+    if unknown:
+        raise parameter_error(owner, "class_weight", f"a dict of the classes {list(classes)}", unknown[0])
 
 
 def as_names(owner: str, name: str, value: str | Iterable[str]) -> tuple[str, ...]:

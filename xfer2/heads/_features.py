@@ -62,12 +62,17 @@ def layers_of(X: np.ndarray, positions: Iterable[np.ndarray], unit: bool = True)
     return [unit_rows(layer) if unit and layer.shape[1] > 1 else layer for layer in layers]
 
 
+def shuffled_by_class(codes: np.ndarray, seed: int) -> np.ndarray:
+    """All rows, those of the first class before those of the second and so on, shuffled within each."""
+    order = np.random.default_rng(seed).permutation(len(codes))
+    return order[np.argsort(codes[order], kind="stable")]
+
+
 def stratified_rows(codes: np.ndarray, count: int, seed: int) -> np.ndarray:
     """About `count` rows, sorted, of every class alike as far as it has them, at least one; all where they are few."""
     if len(codes) <= count:
         return np.arange(len(codes))
-    shuffled = np.random.default_rng(seed).permutation(len(codes))
-    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    order = shuffled_by_class(codes, seed)
     first = np.searchsorted(codes[order], codes[order])
     turn = np.arange(len(codes)) - first  # how many rows of its class come before a row
     return np.sort(order[np.argsort(turn, kind="stable")][:max(count, codes.max() + 1)])
@@ -78,8 +83,7 @@ def held_out_parts(codes: np.ndarray, seed: int, folds: int = 5, rows: int = 100
 
     Every class is in every part to learn from; a class with a single row is never held out.
     """
-    order = np.random.default_rng(seed).permutation(len(codes))
-    order = order[np.argsort(codes[order], kind="stable")]
+    order = shuffled_by_class(codes, seed)
     counts = np.bincount(codes)
     fold = np.empty(len(codes), int)
     fold[order] = np.where(counts[codes[order]] > 1, np.arange(len(codes)) % folds, -1)

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from xfer2._random import child_seed, root_seed
 from xfer2._scaling import standardisation
-from xfer2._validation import check_choice, check_integer, check_positive, parameter_error
+from xfer2._validation import check_choice, check_class_weight, check_integer, check_positive
 from xfer2.heads._features import classes_and_codes, few_rows_a_class, rotate, two_columns
 from xfer2.uncertainty.calibration import row_losses, useful_temperature
 from xfer2.uncertainty.predictions import Prediction
@@ -160,9 +160,7 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
             check_choice(owner, "class_weight", self.class_weight, (None, "balanced"))
             return self.class_weight
         positions = {label: code for code, label in enumerate(self.classes_.tolist())}
-        unknown = [label for label in self.class_weight if label not in positions]
-        if unknown:
-            raise parameter_error(owner, "class_weight", f"a dict of the classes {list(positions)}", unknown[0])
+        check_class_weight(owner, self.class_weight, positions)
         return {positions[label]: weight for label, weight in self.class_weight.items()}
 
     def _model(self, C: float, tol: float, warm_start: bool = False) -> LogisticRegression:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from xfer2.exceptions import ModelError
@@ -40,7 +41,8 @@ def frontier(network: Network) -> Frontier | None:
     cannot be kept by example.
     """
     graph = network.graph
-    fixed = _fixed(network)
+    held = network.frozen | _sharing_frozen(network)
+    fixed = _fixed(network, held)
     parameters = set(network.parameter_names)
     if not any(edge.node in parameters for name in fixed for edge in graph.by_name[name].inputs):
         return None
@@ -58,13 +60,12 @@ def frontier(network: Network) -> Frontier | None:
                 inputs[edge.node] = None
     outputs = [_name(graph, edge) for edge in graph.outputs]
     upper = edits.extract(network, outputs, [*cuts, *inputs])
-    return Frontier(tuple(cuts), tuple(inputs), replace(upper, frozen=upper.frozen | _sharing_frozen(network)))
+    return Frontier(tuple(cuts), tuple(inputs), replace(upper, frozen=held))
 
 
-def _fixed(network: Network) -> set[str]:
+def _fixed(network: Network, held: Collection[str]) -> set[str]:
     graph, fixed = network.graph, set[str]()
     parameters, sources, odd = set(network.parameter_names), set(network.inputs), _without_batch_axis(network)
-    held = network.frozen | _sharing_frozen(network)
     for node in graph.nodes:
         if node.is_variable or any(word in str(node.op) for word in _RANDOM) or node.subgraphs or node.name in odd:
             continue

@@ -14,6 +14,8 @@ from sklearn.exceptions import NotFittedError
 from xfer2._mxnet import mx
 from xfer2._version import __version__
 from xfer2.exceptions import DataError, PersistenceError
+from xfer2.features.engines.base import EngineFactory
+from xfer2.features.engines.mxnet import MxnetEngine, devices
 from xfer2.persistence import from_plain, read_directory, to_plain, write_directory
 from xfer2.uncertainty.predictions import Prediction
 
@@ -36,6 +38,8 @@ class Repurposer(ClassifierMixin, BaseEstimator):
 
     method: ClassVar[str] = ""
     _shared_by_clones: ClassVar[tuple[str, ...]] = ("source_model",)
+    context_function: Any
+    num_devices: int
     classes_: np.ndarray
 
     @abstractmethod
@@ -142,6 +146,14 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     def _check_is_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
             raise NotFittedError(f"This {type(self).__name__} has learned nothing yet; call fit or repurpose first.")
+
+    def _contexts(self) -> list[Any]:
+        return devices(type(self).__name__, self.context_function, self.num_devices)
+
+    def _engine(self) -> EngineFactory:
+        """Makes engines on the devices that were asked for."""
+        contexts = self._contexts()
+        return lambda network: MxnetEngine(network, contexts)
 
     def _check_labels(self, labels: np.ndarray | None) -> np.ndarray:
         owner = type(self).__name__

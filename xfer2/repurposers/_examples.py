@@ -13,6 +13,7 @@ from xfer2.data.batches import Batch, Batches, open_batches
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features, SpillingStore
+from xfer2.heads._features import shuffled_by_class
 from xfer2.model_handler.network import Network
 
 _LARGEST_IN_MEMORY = 2 << 30  # bytes; more is kept in files, memory-mapped
@@ -150,8 +151,7 @@ def held_out_rows(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     >>> np.bincount(codes[held_out_rows(codes, 0.2, 0)]).tolist()
     [2, 1]
     """
-    order = np.random.default_rng(seed).permutation(len(codes))
-    order = order[np.argsort(codes[order], kind="stable")]
+    order = shuffled_by_class(codes, seed)
     order = order[np.bincount(codes)[codes[order]] > 1]
     marks = np.floor(fraction * np.arange(len(order) + 1) + 0.5)
     return np.sort(order[np.diff(marks) > 0])

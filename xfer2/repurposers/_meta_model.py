@@ -12,7 +12,6 @@ from xfer2._mxnet import mx
 from xfer2._validation import as_names
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import DataError
-from xfer2.features.engines.mxnet import MxnetEngine, devices
 from xfer2.features.extractor import extract, pruned
 from xfer2.features.store import Features
 from xfer2.model_handler import archive, sources
@@ -160,9 +159,9 @@ class MetaModelRepurposer(Repurposer):
 
     def _extract(self, network: Network, names: tuple[str, ...], X: Any, y: Any) -> Features:
         owner = type(self).__name__
-        contexts = devices(owner, self.context_function, self.num_devices)
+        engine = self._engine()
         batches = open_batches(X, network, y, self.batch_size, self.errors, owner)
-        return extract(network, batches, names, self.pool, engine=lambda part: MxnetEngine(part, contexts))
+        return extract(network, batches, names, self.pool, engine=engine)
 
     def _to_files(self) -> dict[str, bytes]:
         return {**archive.to_files(self.network_), _HEAD_FILE: _estimators.to_bytes(self.head_),

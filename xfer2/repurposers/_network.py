@@ -17,8 +17,6 @@ from xfer2._mxnet import Block, Module, mx
 from xfer2._validation import check_at_least_zero, check_integer, check_positive, parameter_error
 from xfer2.data.augmentation import Augmentation
 from xfer2.data.batches import open_batches
-from xfer2.features.engines.base import EngineFactory
-from xfer2.features.engines.mxnet import MxnetEngine, devices
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features
 from xfer2.model_handler import archive, params, sources, targets
@@ -300,13 +298,6 @@ class NeuralNetworkRepurposer(Repurposer):
     def _run(self, X: Any, layers: tuple[str, ...]) -> Features:
         batches = open_batches(X, self.network_, None, self.batch_size, self.errors, type(self).__name__)
         return extract(self.network_, batches, tuple(dict.fromkeys(layers)), engine=self._engine())
-
-    def _contexts(self) -> list[Any]:
-        return devices(type(self).__name__, self.context_function, self.num_devices)
-
-    def _engine(self) -> EngineFactory:
-        contexts = self._contexts()
-        return lambda network: MxnetEngine(network, contexts)
 
     # --- parameters -------------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class PtuRepurposer(NeuralNetworkRepurposer):
 
     References
     ----------
-    Zhuang et al. 2018, Parameter Transfer Unit for Deep Neural Networks, arXiv:1804.08613.
+    Zhang et al. 2018, Parameter Transfer Unit for Deep Neural Networks, arXiv:1804.08613.
 
     Examples
     --------

@@ -173,7 +173,8 @@ class Trainer:
         self.optimizer_ = self.make_optimizer(steps * self.epochs)
         self.block.hybridize(static_alloc=True, static_shape=True)
         self._warm_start(arrays)
-        self._run = checkpoint.identity(self, self._seed, self._values(), arrays, codes, held_out)
+        if self.checkpoint_dir is not None:
+            self._run = checkpoint.identity(self, self._seed, self._values(), arrays, codes, held_out)
         finished = self._resume()
         if held_out is not None and not finished:
             self._best_loss, self._best = self.evaluate(*held_out)["loss"], self._values()

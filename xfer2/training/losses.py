@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xfer2._validation import parameter_error
+from xfer2._validation import check_class_weight, parameter_error
 
 
 def soft_targets(codes: np.ndarray, classes: int, smoothing: float = 0.0) -> np.ndarray:
@@ -53,9 +53,7 @@ def class_weights(owner: str, class_weight: Any, codes: np.ndarray, classes: Seq
         return None
     counts = np.bincount(codes, minlength=len(classes))
     if isinstance(class_weight, dict):
-        unknown = [label for label in class_weight if label not in list(classes)]
-        if unknown:
-            raise parameter_error(owner, "class_weight", f"a dict of the classes {list(classes)}", unknown[0])
+        check_class_weight(owner, class_weight, classes)
         weights = np.array([float(class_weight.get(label, 1.0)) for label in classes])
     elif class_weight == "balanced":
         weights = 1 / np.maximum(counts, 1)

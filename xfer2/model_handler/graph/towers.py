@@ -74,7 +74,7 @@ def gated(source: Graph, parameters: Collection[str], pairs: Sequence[Pair], sha
 
     References
     ----------
-    Zhuang et al. 2018, PTU, equations 1 and 2.
+    Zhang et al. 2018, Parameter Transfer Unit for Deep Neural Networks, equations 1 and 2.
     """
     behind = {end: pair for pair in pairs for end in pair.ends}
     made: set[str] = set()
