@@ -44,5 +44,6 @@ INSTANCES = {
     "two-tower": Row(xfer2.TwoTowerRepurposer, TRAINED, {"weight_decay": 1e-3}, {"transfer_layer_name": "fc1"}),
     "stitch": Row(xfer2.StitchRepurposer, {**TRAINED, "width": 1.0, "patience": None}, {"weight_decay": 1e-3},
                   {"transfer_layer_name": "fc1"}),
+    "lwf": Row(xfer2.LwfRepurposer, TRAINED, {"distillation_weight": 0.5}, {"transfer_layer_name": "fc1"}),
     "ptu": Row(xfer2.PtuRepurposer, TRAINED, {"weight_decay": 1e-3}, {"transfer_layer_name": "fc1"}),
 }

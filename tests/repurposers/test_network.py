@@ -33,13 +33,14 @@ folder = sys.argv[1]
 inputs = dict(numpy.load(folder + "/inputs.npz"))
 names = list(inputs)
 block = mx.gluon.SymbolBlock.imports(folder + "/exported-symbol.json", names, folder + "/exported-0000.params")
-block_says = block(*[mx.nd.array(inputs[name]) for name in names]).asnumpy()
+first = lambda outputs: (outputs[0] if isinstance(outputs, list) else outputs).asnumpy()
+block_says = first(block(*[mx.nd.array(inputs[name]) for name in names]))
 symbol, arguments, states = mx.model.load_checkpoint(folder + "/exported", 0)
 iterator = mx.io.NDArrayIter(inputs, batch_size=4)
 module = mx.mod.Module(symbol, data_names=names, label_names=None)
 module.bind(iterator.provide_data, for_training=False)
 module.set_params(arguments, states)
-numpy.savez(folder + "/said.npz", block=block_says, module=module.predict(iterator).asnumpy())
+numpy.savez(folder + "/said.npz", block=block_says, module=first(module.predict(iterator)))
 """
 
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from xfer2._mxnet import mx
-from xfer2.training.regularizers import ActivityPenalty, WeightPenalty
+from xfer2.training.regularizers import ActivityPenalty, DistillationPenalty, WeightPenalty, triplet_loss
 
 
 def test_activity_is_squared_and_summed_by_example():
     activity = np.random.default_rng(0).normal(size=(4, 3, 2)).astype("float32")
-    np.testing.assert_allclose(ActivityPenalty(0.5)([mx.nd.array(activity)], {}).asnumpy(),
+    np.testing.assert_allclose(ActivityPenalty(0.5)([mx.nd.array(activity)], {}, mx.nd.zeros(4)).asnumpy(),
                                0.5 * (activity**2).sum(axis=(1, 2)), rtol=1e-5)
 
 
@@ -23,4 +23,33 @@ def test_weights_are_measured_as_named_and_biases_are_not(kind, norm):
               "a_unit_bias": random.normal(size=4), "other_weight": random.normal(size=(3, 3))}
     given = {name: mx.nd.array(array) for name, array in arrays.items()}
     expected = 0.1 * (norm(arrays["a_unit_weight"]) + norm(arrays["b_unit_weight"]))
-    assert float(WeightPenalty(kind, 0.1, "_unit_")([], given).asscalar()) == pytest.approx(expected, rel=1e-5)
+    assert float(WeightPenalty(kind, 0.1, "_unit_")([], given, mx.nd.zeros(1)).asscalar()) == pytest.approx(expected, rel=1e-5)
+
+
+def written_out_triplet_loss(features, codes, margin):
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    distances = np.linalg.norm(unit[:, np.newaxis] - unit, axis=2)
+    losses = []
+    for row, code in enumerate(codes):
+        companions = [distances[row, other] for other in range(len(codes)) if codes[other] == code and other != row]
+        strangers = [distances[row, other] for other in range(len(codes)) if codes[other] != code]
+        losses.append(max(0, max(companions) - min(strangers) + margin) if companions and strangers else 0)
+    return losses
+
+
+@pytest.mark.parametrize("codes", [[0, 0, 1, 1, 1, 2], [0, 0, 0, 0, 0, 0], [0, 1, 2, 3, 4, 5]])
+def test_the_triplet_loss_is_of_the_furthest_companion_and_the_nearest_stranger(codes):
+    features = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
+    found = triplet_loss(mx.nd.array(features), mx.nd.array(codes), 0.3)
+    np.testing.assert_allclose(found.asnumpy(), written_out_triplet_loss(features, codes, 0.3), atol=1e-5)
+    shares = np.full((6, 6), 0.1)
+    shares[np.arange(6), codes] = 0.5
+    np.testing.assert_allclose(triplet_loss(mx.nd.array(features), mx.nd.array(shares), 0.3).asnumpy(), found.asnumpy())
+
+
+def test_distillation_sums_losses_by_their_weights():
+    losses, features = mx.nd.array([1, 2, 3]), mx.nd.array([[1, 0], [0, 1], [1, 1]])
+    codes = mx.nd.array([0, 0, 1])
+    np.testing.assert_allclose(DistillationPenalty(0.5)([losses, losses], {}, codes).asnumpy(), [1, 2, 3])
+    both = DistillationPenalty(0.5, 2.0, 0.1)([features, losses], {}, codes)
+    np.testing.assert_allclose(both.asnumpy(), [0.5, 1, 1.5] + 2 * triplet_loss(features, codes, 0.1).asnumpy(), rtol=1e-6)

@@ -26,7 +26,7 @@ from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
 from xfer2.repurposers._base import Repurposer
 from xfer2.repurposers._examples import Examples
-from xfer2.repurposers._training_run import TrainingRun
+from xfer2.repurposers._training_run import TrainingRun, with_outputs
 from xfer2.training.callbacks import Callback
 from xfer2.training.checkpoint import kept_seed
 from xfer2.training.loop import Trainer
@@ -173,7 +173,8 @@ class NeuralNetworkRepurposer(Repurposer):
         Returns
         -------
         ModelHandler
-            Its only output is logits (n, class_count); frozen layers are not trained; what has no values is drawn.
+            Its first output is logits (n, class_count); further ones stay as they are. Frozen layers are not trained; what
+            has no values is drawn.
         """
 
     def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
@@ -194,12 +195,16 @@ class NeuralNetworkRepurposer(Repurposer):
         """
         return network
 
-    def _watched(self, network: Network) -> tuple[str, ...]:
-        """Layers whose outputs the penalty needs."""
-        return ()
+    def _record(self, network: Network, examples: Examples, folder: str) -> Examples:
+        """The examples, with what else the loop needs of them: arrays by name, computed of the start of the training."""
+        return examples
+
+    def _with_objectives(self, network: Network) -> Network:
+        """The network as the loop sees it: its logits, then what the penalty needs; arrays of `_record` may be inputs."""
+        return with_outputs(network, ())
 
     def _make_penalty(self) -> Any:
-        """The `penalty` of the `Trainer`, of the outputs of `_watched` and the moving parameters; None where none is."""
+        """The `penalty` of the `Trainer`, of the outputs behind the logits; None where none is."""
         return None
 
     def _more_learned(self, network: Network, examples: Examples, folder: str) -> dict[str, Any]:
@@ -238,15 +243,21 @@ class NeuralNetworkRepurposer(Repurposer):
             The loss was no number before any epoch had improved.
         """
         self._check_parameters()
-        source = sources.read(self.source_model)
-        if any(array.dtype != np.float32 for array in source.params.values()):
-            source = params.cast(source, "float32")
-        seed = kept_seed(type(self).__name__, self.checkpoint_dir, self.random_state)
-        with tempfile.TemporaryDirectory(prefix="xfer2-") as folder:
-            learned = TrainingRun(self, source, seed, folder).fit(X, y)
-        for name, value in learned.items():
+        for name, value in self._learn(self._read_source(), X, y).items():
             setattr(self, name, value)
         return self
+
+    def _read_source(self) -> Network:
+        source = sources.read(self.source_model)
+        if any(array.dtype != np.float32 for array in source.params.values()):
+            return params.cast(source, "float32")
+        return source
+
+    def _learn(self, source: Network, X: Any, y: Any) -> dict[str, Any]:
+        """Build the target of a source and train it; the learned attributes by name."""
+        seed = kept_seed(type(self).__name__, self.checkpoint_dir, self.random_state)
+        with tempfile.TemporaryDirectory(prefix="xfer2-") as folder:
+            return TrainingRun(self, source, seed, folder).fit(X, y)
 
     # --- what was learned -----------------------------------------------------------------------------------------
 

@@ -52,6 +52,8 @@ METHODS: dict[str, Method] = {method.name: method for method in (
            "the frozen source and a narrow module that reads all its layers", frozenset({"network"})),
     Method("ptu", "xfer2.repurposers.ptu", "PtuRepurposer",
            "a target whose layers take from the frozen source's through gated units", frozenset({"network"})),
+    Method("lwf", "xfer2.repurposers.lwf", "LwfRepurposer",
+           "the source with a head for every new task, old heads held to what they said", frozenset({"network"})),
 )}
 
 

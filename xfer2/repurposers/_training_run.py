@@ -20,10 +20,10 @@ from xfer2._validation import parameter_error
 from xfer2.exceptions import DataError, ModelError, TrainingError
 from xfer2.features.engines.base import EngineFactory
 from xfer2.heads.logistic_regression import LogisticRegressionHead
-from xfer2.model_handler import edits, params, sources, symbols, targets
+from xfer2.model_handler import edits, params, symbols, targets
 from xfer2.model_handler.frozen import Frontier, frontier
 from xfer2.model_handler.graph import edit, query
-from xfer2.model_handler.graph.model import Edge, Graph
+from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
@@ -79,7 +79,9 @@ class TrainingRun:
         train, held_out = self._split(examples, classes)
         weights = class_weights(type(asked).__name__, asked.class_weight, train.codes, classes.tolist())
         start = asked._initialise(part, train.plain(), weights, self.folder, self._child("start"))
-        trained, history, best = self._train(start, train, held_out, self._transferred(target), weights)
+        checked = None if held_out is None else asked._record(start, held_out, self.folder)
+        taught = asked._record(start, train, self.folder)
+        trained, history, best = self._train(start, taught, checked, self._transferred(target), weights)
         logits = trained.graph.outputs[0].node
         temperature = 1.0
         if best == 0 and held_out is not None:  # what training does not better may learn from all examples
@@ -87,13 +89,13 @@ class TrainingRun:
         elif held_out is not None and asked.calibrate:
             temperature = useful_temperature(self._outputs(trained, held_out, logits), held_out.codes)
         last = last_features(trained)
-        served, probabilities = _served(params.with_params(target, trained.params), temperature)
+        whole, probabilities = served(params.with_params(target, trained.params), temperature)
         distances = _estimators.fit_distances(self._outputs(trained, examples, last), codes)
         cached = cut.layers if cut else ()
         more = asked._more_learned(trained, examples.plain(), self.folder)
         outcome = asked._outcome(history, best, self._averaged)
         logger.info("%s", outcome)
-        return {"source_network_": self.source, "network_": served, "classes_": classes, "distances_": distances,
+        return {"source_network_": self.source, "network_": whole, "classes_": classes, "distances_": distances,
                 "history_": history, "best_epoch_": best, "outcome_": outcome, "cached_layers_": cached,
                 "temperature_": temperature, "_outputs": (probabilities, logits, last), **more}
 
@@ -112,9 +114,9 @@ class TrainingRun:
     def _part(self, target: Network, examples: Examples, class_count: int) -> Network:
         """The part of the target that is trained, all its parameters with values."""
         _, shapes = symbols.infer_shapes(target)
-        if len(shapes) != 1 or (shapes[0] is not None and shapes[0][1:] != (class_count,)):
-            raise ModelError(f"{type(self.repurposer).__name__}: the target must have one output of shape (n, {class_count}"
-                             f"), the logits; its outputs have the shapes {shapes}.")
+        if shapes[0] is not None and shapes[0][1:] != (class_count,):
+            raise ModelError(f"{type(self.repurposer).__name__}: the target's first output must be the logits, of shape "
+                             f"(n, {class_count}); its outputs have the shapes {shapes}.")
         cut = self._cut(target, examples.views)
         part = replace(cut.upper if cut else target, input_shapes=examples.shapes())
         if cut:
@@ -188,7 +190,8 @@ class TrainingRun:
                     data = self._through(train, working, cut, folder)
                     checked = None if held_out is None else self._through(held_out, working, cut, folder)
                     working = replace(cut.upper, input_shapes=data.shapes())
-                block = targets.to_training_block(_watching(working, asked._watched(working)), asked._contexts())
+                working = asked._with_objectives(working)
+                block = targets.to_training_block(working, asked._contexts())
                 rates = _rates(working, transferred, asked.transferred_rate, asked.depth_decay)
                 kept = asked.checkpoint_dir
                 if kept is not None and len(phases) > 1:
@@ -220,11 +223,17 @@ class TrainingRun:
         return child_seed(self.seed, purpose)
 
 
-def _watching(network: Network, layers: Sequence[str]) -> Network:
-    """The network with some layers' outputs behind its own, as far as it has them."""
+def with_outputs(network: Network, layers: Sequence[str]) -> Network:
+    """The network with its first output, then those of some layers, as far as it has them."""
     graph = network.graph
-    more = tuple(Edge(layer) for layer in layers if layer in graph.by_name)
-    return network.with_graph(Graph(graph.nodes, graph.outputs + more, graph.attrs))
+    more = [layer for layer in layers if layer in graph.by_name]
+    return edits.extract(network, [graph.outputs[0].node, *more])
+
+
+def answering_layer(network: Network) -> str:
+    """The dense layer or convolution nearest to the first output."""
+    graph = network.graph
+    return edit.head_layer(Graph(graph.nodes, graph.outputs[:1], graph.attrs))
 
 
 def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:
@@ -254,7 +263,7 @@ def with_probe(network: Network, examples: Examples, weights: np.ndarray | None,
     head = LogisticRegressionHead(class_weight=None if weights is None else dict(enumerate(weights.tolist())),
                                   random_state=seed).fit(features.reshape(len(chosen), -1), chosen.codes)
     weight, bias = head.linear_form()
-    names = params.owned_by(network, [edit.head_layer(network.graph)])
+    names = params.owned_by(network, [answering_layer(network)])
     whole = np.zeros(network.params[names[0]].shape, np.float32)
     whole[:, :weight.shape[1]] = weight
     return params.with_params(network, dict(zip(names, (mx.nd.array(whole), mx.nd.array(bias)), strict=True)))
@@ -307,7 +316,7 @@ def _moving_layers(network: Network, transferred: Collection[str]) -> list[tuple
 def last_features(network: Network) -> str:
     """The layer or input that the last dense layer reads; the output where there is none."""
     try:
-        head = edit.head_layer(network.graph)
+        head = answering_layer(network)
     except ModelError:
         return network.graph.outputs[0].node
     edge = network.graph.by_name[head].inputs[0]
@@ -315,12 +324,14 @@ def last_features(network: Network) -> str:
     return f"{edge.node}_output{edge.output}" if several else edge.node
 
 
-def _served(network: Network, temperature: float) -> tuple[Network, str]:
-    """The network with its logits divided by a temperature and a softmax on them, and the softmax's name."""
-    scaled, probabilities = (fresh_name(network, name) for name in ("target_scaled", "target_probabilities"))
-    x = mx.sym._internal._mul_scalar(mx.sym.var("logits"), scalar=1 / temperature, name=scaled)
-    top = sources.read(mx.sym.softmax(x, axis=-1, name=probabilities))
-    return replace(edits.compose_networks(network, top), frozen=frozenset()), probabilities
+def served(network: Network, temperature: float, prefix: str = "target") -> tuple[Network, str]:
+    """The network with its first output divided by a temperature and a softmax on it, and the softmax's name."""
+    scaled, probabilities = (fresh_name(network, name) for name in (f"{prefix}_scaled", f"{prefix}_probabilities"))
+    graph = network.graph
+    tail = (Node(scaled, "_mul_scalar", {"scalar": repr(1 / temperature)}, graph.outputs[:1]),
+            Node(probabilities, "softmax", {"axis": "-1"}, (Edge(scaled),)))
+    whole = Graph(graph.nodes + tail, (Edge(probabilities), *graph.outputs[1:]), graph.attrs)
+    return edits.with_graph(network, whole, frozen=frozenset()), probabilities
 
 
 def fresh_name(network: Network, name: str) -> str:

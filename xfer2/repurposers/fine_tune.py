@@ -16,9 +16,6 @@ from xfer2.repurposers._examples import Examples
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import add_dense, features_suffice, with_probe
 
-_ANSWERS = frozenset({"softmax", "log_softmax", "SoftmaxActivation", *query.LOSS_OUTPUTS})
-_SHAPING = frozenset({"Flatten", "Reshape", "reshape", "squeeze", "expand_dims", "transpose", "_copy", "identity", "Cast"})
-
 
 class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
     """Keeps a trained network up to one layer, puts a dense layer on it, and trains both.
@@ -78,9 +75,9 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
 def _check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
     graph = network.graph
     node = graph.by_name[query.resolve_output(graph, layer).node]
-    while node.op in _SHAPING:
+    while node.op in query.SHAPING:
         node = graph.by_name[node.inputs[0].node]
-    if node.op in _ANSWERS:
+    if node.op in query.ANSWERS:
         below = query.data_edges(graph, node, network.params)[0].node
         raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
                          f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")

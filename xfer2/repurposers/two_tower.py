@@ -13,6 +13,7 @@ from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import TowerRepurposer, fresh_prefix, frozen_source, module_features
+from xfer2.repurposers._training_run import with_outputs
 from xfer2.training.balanced import BalancedTrainer
 from xfer2.training.loop import Trainer
 from xfer2.training.regularizers import ActivityPenalty
@@ -92,8 +93,8 @@ class TwoTowerRepurposer(TowerRepurposer):
     def _new_trainer(self, block: Any, **settings: Any) -> Trainer:
         return BalancedTrainer(block, repeats=self.repeats, **settings)
 
-    def _watched(self, network: Network) -> tuple[str, ...]:
-        return module_features(network)
+    def _with_objectives(self, network: Network) -> Network:
+        return with_outputs(network, module_features(network))
 
     def _make_penalty(self) -> ActivityPenalty:
         return ActivityPenalty(self.activity_l2)

@@ -64,8 +64,8 @@ class Trainer:
     mixup : float
         Alpha of the Beta distribution by which examples are mixed; 0 mixes none.
     penalty : callable, optional
-        Of the block's outputs beyond the first and its moving parameters by name; gives what is added to the loss of each
-        example, (n,) or (1,).
+        Of the block's outputs beyond the first, its moving parameters by name, and the targets; gives what is added to the
+        loss of each example, (n,) or (1,).
     class_weights : numpy.ndarray (k,), optional
     clip_gradient : float, optional
         Largest norm of all gradients together, of the mean loss of a batch.
@@ -102,7 +102,7 @@ class Trainer:
     def __init__(self, block: Block, *, epochs: int = 10, batch_size: int = 128, learning_rate: float = 1e-3,
                  optimizer: str = "adam", optimizer_params: Mapping[str, Any] | None = None, schedule: Any = "cosine",
                  warm_up: float = 0.0, weight_decay: float = 0.0, rates: Mapping[str, float] | None = None, loss: Any = None,
-                 penalty: Callable[[Sequence[NDArray], Mapping[str, NDArray]], NDArray] | None = None,
+                 penalty: Callable[[Sequence[NDArray], Mapping[str, NDArray], NDArray], NDArray] | None = None,
                  label_smoothing: float = 0.0, mixup: float = 0.0, class_weights: np.ndarray | None = None,
                  clip_gradient: float | None = None,
                  augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
@@ -267,8 +267,8 @@ class Trainer:
             outputs = [_several(self.block(*share[:-2])) for share in shares]
             losses = [self.loss(own[0], *share[-2:]) for own, share in zip(outputs, shares, strict=True)]
             totals = losses if self.penalty is None else [
-                mx.nd.broadcast_add(loss, self.penalty(own[1:], self._parameters(own[0].context)))
-                for loss, own in zip(losses, outputs, strict=True)]
+                mx.nd.broadcast_add(loss, self.penalty(own[1:], self._parameters(own[0].context), share[-2]))
+                for loss, own, share in zip(losses, outputs, shares, strict=True)]
         mx.autograd.backward(totals)
         if self.clip_gradient is None:
             self.optimizer_.step(count)

@@ -1,4 +1,4 @@
-"""Penalties of activities and of weights, for the `penalty` of a `Trainer`."""
+"""Penalties of activities, of weights and of forgetting, for the `penalty` of a `Trainer`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xfer2._mxnet import NDArray
+from xfer2._mxnet import NDArray, mx
 
 _SMALL = 1e-12  # under the root, where a group is all zero
+_FAR = 4.0  # more than two points of length 1 can be apart
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class ActivityPenalty:
 
     weight: float
 
-    def __call__(self, outputs: Sequence[NDArray], parameters: Mapping[str, NDArray]) -> NDArray:
+    def __call__(self, outputs: Sequence[NDArray], parameters: Mapping[str, NDArray], targets: NDArray) -> NDArray:
         """The penalty of each example (n,)."""
         return self.weight * sum(output.reshape((0, -1)).square().sum(axis=1) for output in outputs)
 
@@ -53,11 +54,64 @@ class WeightPenalty:
     weight: float
     part: str = ""
 
-    def __call__(self, outputs: Sequence[NDArray], parameters: Mapping[str, NDArray]) -> NDArray:
+    def __call__(self, outputs: Sequence[NDArray], parameters: Mapping[str, NDArray], targets: NDArray) -> NDArray:
         """The penalty (1,)."""
         chosen = [array for name, array in parameters.items() if self.part in name and array.ndim > 1]
         measure = KINDS[self.kind]
         return self.weight * sum(measure(array) for array in chosen).reshape((1,))
+
+
+@dataclass(frozen=True)
+class DistillationPenalty:
+    """What a block's further outputs, losses (n,), sum to; and a triplet loss of the first of them, where it has a weight.
+
+    Parameters
+    ----------
+    weight : float
+        Of the losses.
+    triplet_weight : float
+        Of the triplet loss; with one, the first further output is features.
+    triplet_margin : float
+        How much further than its furthest companion an example's nearest stranger should be, of features of length 1.
+    """
+
+    weight: float
+    triplet_weight: float = 0.0
+    triplet_margin: float = 0.2
+
+    def __call__(self, outputs: Sequence[NDArray], parameters: Mapping[str, NDArray], targets: NDArray) -> NDArray:
+        """The penalty of each example (n,)."""
+        features, losses = (outputs[:1], outputs[1:]) if self.triplet_weight else ([], outputs)
+        terms = [self.weight * loss for loss in losses]
+        terms += [self.triplet_weight * triplet_loss(one, targets, self.triplet_margin) for one in features]
+        return sum(terms[1:], terms[0])
+
+
+def triplet_loss(features: NDArray, targets: NDArray, margin: float) -> NDArray:
+    """Of each example (n,): how far its furthest companion in the batch is beyond its nearest stranger, plus a margin.
+
+    Features are scaled to length 1. An example without companions or without strangers has no loss.
+
+    Parameters
+    ----------
+    features : NDArray (n, ...)
+    targets : NDArray (n,) or (n, k)
+        Class codes, or probabilities, of which the largest counts.
+
+    References
+    ----------
+    Hermans et al. 2017, In Defense of the Triplet Loss, arXiv:1703.07737, equation 5.
+    """
+    x = features.reshape((0, -1))
+    x = mx.nd.broadcast_div(x, (x.square().sum(axis=1, keepdims=True) + _SMALL).sqrt())
+    distances = (mx.nd.maximum(2 - 2 * mx.nd.dot(x, x.T), 0) + _SMALL).sqrt()
+    codes = targets if targets.ndim == 1 else targets.argmax(axis=1)
+    alike = mx.nd.broadcast_equal(codes.reshape((-1, 1)), codes.reshape((1, -1)))
+    companions = alike - mx.nd.eye(len(codes), ctx=alike.context)
+    furthest = (distances * companions).max(axis=1)
+    nearest = (distances + _FAR * alike).min(axis=1)
+    counts = companions.max(axis=1) * (1 - alike).max(axis=1)
+    return counts * (furthest - nearest + margin).relu()
 
 
 def _norms(weight: NDArray) -> Any:

@@ -1,0 +1,178 @@
+"""Learning without Forgetting: its limit in fine-tuning, what old heads keep, tasks one after another."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+from tasks import bright_channels, drawn, residual_network, two_input_network, values
+from test_network import PLAIN
+
+import xfer2
+from xfer2._mxnet import mx
+from xfer2.exceptions import DataError, LayerNotFoundError, ModelError, ParameterError
+from xfer2.model_handler import ModelHandler, edits, sources
+from xfer2.model_handler.graph import distillation
+
+SETTINGS = {"num_epochs": 4, "batch_size": 16, "random_state": 0, "learning_rate": 0.01}
+
+
+def lwf(source=None, **settings):
+    return xfer2.LwfRepurposer(residual_network() if source is None else source, **{**SETTINGS, **settings})
+
+
+def source_probabilities(images):
+    return softmax(ModelHandler(residual_network()).features(images, "fc")["fc"], axis=1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"fixed_layers": ["stem"], "mixup": 0.2}])
+def test_without_distillation_it_is_fine_tuning_step_by_step(settings):
+    images, labels = bright_channels(90, noise=2.0)
+    tuned = xfer2.NeuralNetworkFineTuneRepurposer(residual_network(), "gap", **{**SETTINGS, **settings}).fit(images, labels)
+    ours = lwf(distillation_weight=0, **settings).fit(images, labels)
+    assert len(ours.history_) == len(tuned.history_)
+    for mine, theirs in zip(ours.history_, tuned.history_, strict=True):
+        assert {**mine, "seconds": 0} == {**theirs, "seconds": 0}
+    mine, theirs = values(ours.network_), values(tuned.network_)
+    for name in theirs:
+        np.testing.assert_array_equal(mine[name], theirs[name])
+
+
+def test_distillation_is_the_cross_entropy_with_what_was_said_before():
+    network = edits.with_graph(residual_network(), distillation.distilled(residual_network().graph, 0, 3.0))
+    images = bright_channels(4)[0]
+    logits = ModelHandler(residual_network()).features(images, "fc")["fc"]
+    recorded = softmax(np.random.default_rng(0).normal(size=(4, 5)), axis=1).astype("float32")
+    found = ModelHandler(network).features({"data": images, "fc_recorded": recorded}, "fc_distillation")["fc_distillation"]
+    np.testing.assert_allclose(found, -(recorded * log_softmax(logits / 3, axis=1)).sum(axis=1), rtol=1e-5)
+
+
+def test_the_heavier_the_distillation_the_nearer_the_old_head_stays():
+    images, labels = bright_channels(120, noise=2.0)
+    before = source_probabilities(images)
+    moved = []
+    for weight in (0, 1, 30):
+        found = lwf(distillation_weight=weight, transferred_rate=1, num_epochs=15, validation=0).fit(images, labels)
+        moved.append(np.abs(found.predict_proba(images, task="source") - before).mean())
+    assert moved[0] > 2 * moved[1]
+    assert moved[1] > moved[2]
+
+
+def test_tasks_one_after_another_keep_their_heads():
+    images, labels = bright_channels(120)
+    numbers = np.arange(120) % 3 + 7
+    repurposer = lwf(fixed_layers=["stem", "a_*", "b_*"], transferred_rate=1e-9).fit(images, labels)
+    first = repurposer.predict_proba(images)
+    repurposer.add_task("number", images, numbers).add_task("ant", images, labels == "ant")
+    assert list(repurposer.tasks_) == ["source", "target", "number", "ant"]
+    np.testing.assert_allclose(repurposer.predict_proba(images, task="target"), first, atol=1e-3)
+    np.testing.assert_allclose(repurposer.predict_proba(images, task="source"), source_probabilities(images), atol=1e-3)
+    assert repurposer.score(images, labels, task="target") > 0.95
+    assert repurposer.score(images, numbers, task="number") > 0.95
+    assert repurposer.score(images, labels == "ant") > 0.95
+    np.testing.assert_array_equal(repurposer.classes_, [False, True])
+    assert set(repurposer.predict_label(images, task="number")) == {7, 8, 9}
+    assert repurposer.predict_uncertainty(images[:3], task="source").distances == {}
+    assert set(repurposer.predict_uncertainty(images[:3], task="number").distances) == {"mahalanobis", "nearest_neighbour"}
+
+
+def test_fitting_again_begins_anew():
+    images, labels = bright_channels(60)
+    once = lwf().fit(images, labels)
+    twice = lwf().fit(images, labels).add_task("more", images, labels).fit(images, labels)
+    assert list(twice.tasks_) == ["source", "target"]
+    np.testing.assert_array_equal(once.predict_proba(images), twice.predict_proba(images))
+    np.testing.assert_array_equal(once.predict_proba(images, task="source"), twice.predict_proba(images, task="source"))
+
+
+def test_the_old_tasks_accuracy_is_measured_before_and_after():
+    images, labels = bright_channels(90, noise=2.0)
+    old = np.array(["p", "q", "r", "s", "t"])[source_probabilities(images).argmax(axis=1)]
+    repurposer = lwf(old_data=(images, old), source_classes=list("pqrst"), transferred_rate=1, distillation_weight=0,
+                     validation=0, num_epochs=10).fit(images, labels)
+    measured, = repurposer.forgetting_
+    assert measured["before"] == 1.0
+    assert measured["after"] == repurposer.score(images, old, task="source") < 1.0
+    repurposer.add_task("more", images, labels)
+    assert [line["task"] for line in repurposer.forgetting_] == ["target", "more"]
+    assert repurposer.forgetting_[1]["before"] == measured["after"]
+
+
+def test_save_and_load_keep_every_task(tmp_path):
+    images, labels = bright_channels(60)
+    repurposer = lwf(old_data=(images, np.arange(60) % 5)).fit(images, labels).add_task("more", images, labels == "bee")
+    repurposer.save(tmp_path / "saved")
+    loaded = xfer2.load(tmp_path / "saved")
+    for task in ("source", "target", "more"):
+        np.testing.assert_array_equal(loaded.predict_proba(images, task=task), repurposer.predict_proba(images, task=task))
+    assert loaded.forgetting_ == repurposer.forgetting_
+    loaded.add_task("third", images, labels)
+    assert list(loaded.tasks_) == ["source", "target", "more", "third"]
+
+
+def test_exported_files_predict_the_same_in_plain_mxnet(tmp_path):
+    images, labels = bright_channels(30)
+    repurposer = lwf().fit(images, labels).add_task("more", images, labels == "bee")
+    repurposer.export(str(tmp_path / "exported"))
+    np.savez(tmp_path / "inputs.npz", data=images)
+    done = subprocess.run([sys.executable, "-c", PLAIN, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = np.load(tmp_path / "said.npz")
+    np.testing.assert_allclose(said["block"], repurposer.predict_proba(images), atol=1e-6)
+    np.testing.assert_allclose(said["module"], repurposer.predict_proba(images), atol=1e-6)
+
+
+def test_a_triplet_loss_draws_the_features_of_a_class_together():
+    images, labels = bright_channels(120, noise=1.5)
+    apart = []
+    for weight in (0, 5.0):
+        found = lwf(triplet_weight=weight, transferred_rate=1, num_epochs=10, validation=0).fit(images, labels)
+        features = ModelHandler(found.network_).features(images, "gap")["gap"].reshape(120, -1)
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        within = np.mean([np.linalg.norm(features[labels == label] - features[labels == label].mean(axis=0), axis=1).mean()
+                          for label in np.unique(labels)])
+        apart.append(within / np.linalg.norm(features - features.mean(axis=0), axis=1).mean())
+    assert apart[1] < 0.8 * apart[0]
+
+
+def test_the_head_of_a_pooled_convolution_is_found():
+    x = mx.sym.Convolution(mx.sym.var("data"), num_filter=4, kernel=(1, 1), name="conv")
+    x = mx.sym.Pooling(mx.sym.Activation(x, act_type="relu", name="relu"), global_pool=True, kernel=(1, 1), pool_type="avg",
+                       name="pool")
+    source = drawn(mx.sym.SoftmaxOutput(mx.sym.Flatten(x, name="flat"), name="softmax"), data=(3, 8, 8))
+    assert distillation.find_logits(source.graph, source.graph.outputs[0], "test", "") == ("flat", 4)
+    images, labels = bright_channels(60)
+    repurposer = lwf(source, transfer_layer_name="relu").fit(images, labels)
+    np.testing.assert_array_equal(repurposer.tasks_["source"], np.arange(4))
+    assert repurposer.predict_proba(images[:2], task="source").shape == (2, 4)
+
+
+@pytest.mark.parametrize(("source", "settings", "error", "message"), [
+    (sources.read(ModelHandler(residual_network()).truncate("gap").network), {}, ModelError, "the source has no head"),
+    (sources.read(ModelHandler(residual_network()).truncate("last_relu").network), {}, ModelError, "the source has no head"),
+    (None, {"task_name": "source"}, ParameterError, "task_name must be the name of no task yet; there are source"),
+    (None, {"task_name": "a/b"}, ParameterError, "task_name must be letters"),
+    (None, {"source_classes": ["a", "b"]}, ParameterError, "source_classes must be 5 different labels"),
+    (None, {"distillation_weight": -1}, ParameterError, "distillation_weight must be a number of at least 0"),
+    (None, {"distillation_temperature": 0}, ParameterError, "distillation_temperature must be a positive number"),
+    (None, {"old_data": bright_channels(6)[0]}, DataError, "LwfRepurposer, old_data: the data carry no labels"),
+    (None, {"old_data": bright_channels(6)}, DataError, "old_data: the label 'ant' is not among the classes"),
+    (two_input_network(), {"transfer_layer_name": "no_layer"}, LayerNotFoundError, "'no_layer' is not in the network"),
+])
+def test_bad_input_is_told_before_training(source, settings, error, message):
+    repurposer = lwf(source, **settings)
+    with pytest.raises(error, match=message):
+        repurposer.fit(*bright_channels(30))
+    assert not [name for name in vars(repurposer) if name.endswith("_")]
+
+
+def test_a_task_name_used_twice_leaves_what_was_learned():
+    images, labels = bright_channels(30)
+    repurposer = lwf().fit(images, labels)
+    for name in ("source", "target"):
+        with pytest.raises(ParameterError, match="task_name must be the name of no task yet; there are source, target"):
+            repurposer.add_task(name, images, labels)
+    assert list(repurposer.tasks_) == ["source", "target"]
+    with pytest.raises(ParameterError, match="task must be one of 'source', 'target'"):
+        repurposer.predict(images, task="sources")

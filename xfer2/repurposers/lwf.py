@@ -1,0 +1,305 @@
+"""Learning without Forgetting."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.special import softmax
+
+from xfer2._mxnet import mx
+from xfer2._validation import check_at_least_zero, check_positive, parameter_error
+from xfer2.data.batches import open_batches
+from xfer2.exceptions import DataError
+from xfer2.features.extractor import extract
+from xfer2.model_handler import edits
+from xfer2.model_handler.graph import distillation, query
+from xfer2.model_handler.handler import ModelHandler
+from xfer2.model_handler.network import Network
+from xfer2.repurposers._examples import Examples
+from xfer2.repurposers._network import NeuralNetworkRepurposer
+from xfer2.repurposers._training_run import (
+    features_layer,
+    features_suffice,
+    fresh_name,
+    last_features,
+    served,
+    with_outputs,
+    with_probe,
+)
+from xfer2.training.regularizers import DistillationPenalty
+from xfer2.uncertainty.predictions import Prediction, label_codes
+
+SOURCE_TASK = "source"
+
+
+class LwfRepurposer(NeuralNetworkRepurposer):
+    """Learns new tasks one after another in the source's own layers, and holds the heads of old ones to what they said.
+
+    A new task adds a dense layer to the shared layers, which starts as a logistic regression on them: the head warmed up
+    until it has converged. Then all are trained together, on the new examples' labels and on what the old heads said of
+    these examples before; no data of old tasks are needed. `fit` begins with the source's task and learns one;
+    `add_task` learns another. Where no epoch is better than the start, nothing but the head is learned.
+
+    Parameters
+    ----------
+    source_model : model
+        A classifier, whatever `ModelHandler` reads.
+    transfer_layer_name : str, optional
+        The layer that new heads read; by default what the source's own head reads.
+    target_class_count, context_function, num_devices, batch_size, num_epochs
+        See `NeuralNetworkRepurposer`.
+    fixed_layers : str or list of str
+        Layers not to train, by name or by pattern (``"stage1_*"``).
+    task_name : str
+        Of the task that `fit` learns; the source's own is ``"source"``.
+    source_classes : sequence, optional
+        Labels of the source's outputs; by default 0, 1, ...
+    distillation_weight : float
+        Of the old heads' loss beside the new one's; with 0 this is fine-tuning.
+    distillation_temperature : float
+        Above 1, small probabilities of the old heads count for more.
+    triplet_weight : float
+        Of a triplet loss of the shared features of the new examples; 0 has none.
+    triplet_margin : float
+        See `xfer2.training.regularizers.DistillationPenalty`.
+    old_data : data or pair of data and labels, optional
+        Of the source's task, for measuring `forgetting_` only.
+    **settings
+        See `NeuralNetworkRepurposer`.
+
+    Attributes
+    ----------
+    tasks_ : dict of str to numpy.ndarray
+        Classes of every task by its name, the source's first.
+    forgetting_ : list of dict
+        For every task learned, with `old_data`: task, and the source task's accuracy before and after.
+
+    References
+    ----------
+    Li and Hoiem 2016, Learning without Forgetting, arXiv:1606.09282.
+
+    Examples
+    --------
+    >>> import numpy as np, xfer2
+    >>> images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    >>> repurposer = xfer2.LwfRepurposer("zoo:mnist-cnn", num_epochs=2).fit(images, ["odd", "even"] * 10)
+    >>> repurposer.add_task("size", images, ["small", "large"] * 10).predict_label(images, task="source").shape
+    (20,)
+    >>> list(repurposer.tasks_)
+    ['source', 'target', 'size']
+    """
+
+    method: ClassVar[str] = "lwf"
+    _shared_by_clones: ClassVar[tuple[str, ...]] = ("source_model", "validation", "old_data")
+    tasks_: dict[str, np.ndarray]
+
+    def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
+                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
+                 num_epochs: int = 30, fixed_layers: str | Sequence[str] = (), task_name: str = "target",
+                 source_classes: Sequence[Any] | None = None, distillation_weight: float = 1.0,
+                 distillation_temperature: float = 2.0, triplet_weight: float = 0.0, triplet_margin: float = 0.2,
+                 old_data: Any = None, **settings: Any) -> None:
+        super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
+        self.transfer_layer_name = transfer_layer_name
+        self.fixed_layers = fixed_layers
+        self.task_name = task_name
+        self.source_classes = source_classes
+        self.distillation_weight = distillation_weight
+        self.distillation_temperature = distillation_temperature
+        self.triplet_weight = triplet_weight
+        self.triplet_margin = triplet_margin
+        self.old_data = old_data
+
+    def fit(self, X: Any, y: Any = None) -> LwfRepurposer:
+        """Learn a first task beside the source's own; tasks learned before are left behind.
+
+        Parameters
+        ----------
+        X : array, path, DataIter, DataLoader, Dataset
+            See `xfer2.extract_features`.
+        y : array-like (n,), optional
+            Labels of any type; by default the data's own.
+
+        Raises
+        ------
+        DataError
+            See `NeuralNetworkRepurposer.fit`; or the old data carry no labels.
+        ModelError
+            The source has no head.
+        ParameterError
+            `task_name` is the source's.
+        """
+        self._check_parameters()
+        source = self._read_source()
+        network, logits, classes = self._answering(source)
+        outputs = (network.graph.outputs[0].node, logits, last_features(network))
+        known = {"tasks_": {SOURCE_TASK: classes}, "_outputs": {SOURCE_TASK: outputs}, "distances_": {SOURCE_TASK: {}},
+                 "forgetting_": [], "source_network_": source}
+        self._grow(network, known, self.task_name, X, y)
+        return self
+
+    def add_task(self, task: str, X: Any, y: Any = None) -> LwfRepurposer:
+        """Learn one more task; it is the one that predicts by default from then on.
+
+        Parameters
+        ----------
+        task : str
+        X, y : data and labels
+            As in `fit`.
+        """
+        self._check_is_fitted()
+        self._check_parameters()
+        kept = ("tasks_", "_outputs", "distances_", "forgetting_", "source_network_")
+        known = {name: getattr(self, name) for name in kept}
+        self._grow(replace(self.network_, frozen=self.source_network_.frozen), known, task, X, y)
+        return self
+
+    # --- answers of one task -----------------------------------------------------------------------------------------
+
+    def predict(self, X: Any, task: str | None = None) -> np.ndarray:
+        """The most probable class of each example (n,), of a task; by default of the last that was learned."""
+        return super(LwfRepurposer, self._of(task)).predict(X)
+
+    def predict_proba(self, X: Any, task: str | None = None) -> np.ndarray:
+        """Class probabilities (n, k) of a task, columns as in ``tasks_[task]``."""
+        return self.predict_uncertainty(X, task).probabilities
+
+    def predict_label(self, test_data: Any, task: str | None = None) -> np.ndarray:
+        """`predict`, by Xfer's name."""
+        return self.predict(test_data, task)
+
+    def predict_probability(self, test_data: Any, task: str | None = None) -> np.ndarray:
+        """`predict_proba`, by Xfer's name."""
+        return self.predict_proba(test_data, task)
+
+    def predict_uncertainty(self, X: Any, task: str | None = None) -> Prediction:
+        """Labels, probabilities, logits; and distances from training data, of tasks that were learned here."""
+        return super(LwfRepurposer, self._of(task)).predict_uncertainty(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, task: str | None = None) -> float:
+        """Accuracy on X in a task; labels from `y`, or from the data where they carry their own."""
+        return super(LwfRepurposer, self._of(task)).score(X, y, sample_weight)
+
+    def _of(self, task: str | None) -> LwfRepurposer:
+        """The repurposer as it answers for one task."""
+        self._check_is_fitted()
+        names = list(self.tasks_)
+        chosen = names[-1] if task is None else task
+        if chosen not in self.tasks_:
+            raise parameter_error(type(self).__name__, "task", f"one of {', '.join(map(repr, names))}", task)
+        view = copy.copy(self)
+        view.classes_, view._outputs, view.distances_ = self.tasks_[chosen], self._outputs[chosen], self.distances_[chosen]
+        return view
+
+    # --- learning ------------------------------------------------------------------------------------------------------
+
+    def _answering(self, source: Network) -> tuple[Network, str, np.ndarray]:
+        """The source with a softmax on its logits, the logits' layer, and its classes."""
+        owner = type(self).__name__
+        logits, count = distillation.find_logits(source.graph, query.single_output(source.graph, owner), owner,
+                                                 "Give a classifier, or use NeuralNetworkFineTuneRepurposer.")
+        classes = np.arange(count) if self.source_classes is None else np.asarray(list(self.source_classes))
+        if classes.shape != (count,) or len(np.unique(classes)) < count:
+            raise parameter_error(owner, "source_classes", f"{count} different labels, one an output of the source",
+                                  self.source_classes)
+        network, _ = served(edits.extract(source, [logits]), 1.0, SOURCE_TASK)
+        return replace(network, frozen=source.frozen), logits, classes
+
+    def _grow(self, network: Network, known: Mapping[str, Any], task: str, X: Any, y: Any) -> None:
+        """Learn a task in a network whose outputs are the known tasks' probabilities."""
+        self._check_task(task, known["tasks_"])
+        source_output, classes = known["_outputs"][SOURCE_TASK][0], known["tasks_"][SOURCE_TASK]
+        before = self._old_accuracy(network, source_output, classes)
+        worker = copy.copy(self)
+        worker.task_name = task
+        if self.checkpoint_dir is not None:
+            worker.checkpoint_dir = os.path.join(self.checkpoint_dir, task)
+        learned = worker._learn(network, X, y)
+        forgotten = [] if before is None else [{
+            "task": task, "before": before, "after": self._old_accuracy(learned["network_"], source_output, classes)}]
+        for name, own in (("tasks_", "classes_"), ("_outputs", "_outputs"), ("distances_", "distances_")):
+            learned[name] = {**known[name], task: learned[own]}
+        learned.update(source_network_=known["source_network_"], forgetting_=known["forgetting_"] + forgotten)
+        for name, value in learned.items():
+            setattr(self, name, value)
+
+    def _old_accuracy(self, network: Network, output: str, classes: np.ndarray) -> float | None:
+        """Of the source's task, on the old data; None where there are none."""
+        if self.old_data is None:
+            return None
+        owner = f"{type(self).__name__}, old_data"
+        X, y = self.old_data if isinstance(self.old_data, tuple) else (self.old_data, None)
+        found = extract(network, open_batches(X, network, y, self.batch_size, self.errors, owner), (output,),
+                        engine=self._engine())
+        if found.labels is None:
+            raise DataError(f"{owner}: the data carry no labels; give a pair of data and labels.")
+        return float((found.flat(output).argmax(axis=1) == label_codes(owner, found.labels, classes, len(found))).mean())
+
+    def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
+        owner = type(self).__name__
+        network = source.network
+        own = self.transfer_layer_name or features_layer(
+            owner, edits.extract(network, [network.graph.outputs[-1].node]), "Say transfer_layer_name.")
+        name = fresh_name(network, f"{self.task_name}_logits")
+        target = ModelHandler(edits.with_graph(network, distillation.with_head(network.graph, own, name, class_count)))
+        return target.freeze(self.fixed_layers) if self.fixed_layers else target
+
+    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
+                    seed: int) -> Network:
+        return with_probe(network, examples, weights, self._engine(), self.batch_size, folder, seed)
+
+    def _record(self, network: Network, examples: Examples, folder: str) -> Examples:
+        layers = self._old_logits(network)
+        said = examples.through(network, layers, self._engine(), self.batch_size, folder).arrays if layers else {}
+        softened = {distillation.recorded(layer): softmax(np.asarray(said[layer][:]) / self.distillation_temperature, axis=1)
+                    for layer in layers}
+        return replace(examples, arrays={**examples.arrays, **softened})
+
+    def _with_objectives(self, network: Network) -> Network:
+        features = (last_features(network),) if self.triplet_weight else ()
+        graph = with_outputs(network, (*features, *self._old_logits(network))).graph
+        return edits.with_graph(network, distillation.distilled(graph, 1 + len(features), self.distillation_temperature))
+
+    def _old_logits(self, network: Network) -> tuple[str, ...]:
+        """What the old heads give, before their softmax; none of them where nothing holds them."""
+        if not self.distillation_weight:
+            return ()
+        owner = type(self).__name__
+        return tuple(distillation.find_logits(network.graph, edge, owner, "")[0] for edge in network.graph.outputs[1:])
+
+    def _make_penalty(self) -> DistillationPenalty | None:
+        if not self.distillation_weight and not self.triplet_weight:
+            return None
+        return DistillationPenalty(self.distillation_weight, self.triplet_weight, self.triplet_margin)
+
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
+        return super()._outcome(history, best_epoch, averaged) if best_epoch else features_suffice(
+            self.transfer_layer_name or "the source", history)
+
+    # --- parameters and files --------------------------------------------------------------------------------------------
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        owner = type(self).__name__
+        for name in ("distillation_weight", "triplet_weight", "triplet_margin"):
+            check_at_least_zero(owner, name, getattr(self, name))
+        check_positive(owner, "distillation_temperature", self.distillation_temperature)
+
+    def _check_task(self, task: str, known: Collection[str]) -> None:
+        owner = type(self).__name__
+        if not isinstance(task, str) or not re.fullmatch(r"[\w-]+", task):
+            raise parameter_error(owner, "task_name", "letters, digits, _ and -", task)
+        if task in known:
+            raise parameter_error(owner, "task_name", "the name of no task yet; there are " + ", ".join(known), task)
+
+    def _saved_parameters(self) -> dict[str, Any]:
+        return {**super()._saved_parameters(), "old_data": None}
+
+    def _learned(self) -> dict[str, Any]:
+        return {**super()._learned(), "tasks_": self.tasks_, "forgetting_": self.forgetting_}
