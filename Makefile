@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check test-zoo test-zoo-models bench-extract bench-heads bench-train bench-import system clean
+.PHONY: demo test check test-zoo test-zoo-models bench-extract bench-heads bench-train bench-modular bench-omniglot bench-forgetting bench-import system clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/xfer2 demo
@@ -35,6 +35,19 @@ bench-heads: $(VENV)/.installed
 # What an epoch of fine-tuning costs with the frozen part cached; fine-tuning beside LR and training from scratch. Needs ../shared.
 bench-train: $(VENV)/.installed
 	$(PY) benchmarks/train.py
+
+# Two towers, stitch and PTU beside fine-tuning, 10 to 200 images a class: accuracy, and what an epoch costs. Needs ../shared.
+# About an hour; `make bench-modular LOG=file` keeps what was found and goes on where it was.
+bench-modular: $(VENV)/.installed
+	$(PY) benchmarks/modular.py $(if $(LOG),--log $(LOG))
+
+# A recurrent network from digits to the letters of three alphabets: PTU beside fine-tuning. Needs ../shared.
+bench-omniglot: $(VENV)/.installed
+	$(PY) benchmarks/omniglot.py
+
+# Learning without Forgetting beside fine-tuning: the new task, the old one, tasks one after another. Needs ../shared.
+bench-forgetting: $(VENV)/.installed
+	$(PY) benchmarks/forgetting.py
 
 # `import xfer2` beside `import mxnet`.
 bench-import: $(VENV)/.installed

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from records import read_records, squeezenet_input
+from records import SHARED, read_records, squeezenet_input
 
 LAYERS = ["conv1", "fire5_concat", "pool_final"]
 SIZES = (256, 1024)
@@ -36,7 +36,7 @@ def measure(shared, count, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
+    parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--scratch", type=Path, default=None, help="folder for the features (default: the system's)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each size; the median is printed")
     parser.add_argument("--images", type=int, default=None, help=argparse.SUPPRESS)

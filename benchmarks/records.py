@@ -1,8 +1,11 @@
-"""Records of CIFAR as arrays, and as SqueezeNet's input; what the benchmarks share."""
+"""What the benchmarks share: where the data are, records of CIFAR as arrays, some images of each class."""
 
 import io
+from pathlib import Path
 
 import numpy as np
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def read_records(path, count=None, labels=None):
@@ -23,6 +26,19 @@ def read_records(path, count=None, labels=None):
             found.append(int(header.label))
     reader.close()
     return np.stack(images), np.array(found)
+
+
+def read_cifar100(shared, labels):
+    """All images of some classes of CIFAR-100 and their labels, by part, train and test."""
+    return {part: read_records(shared / "data" / f"cifar100_{part}.rec", labels=set(labels)) for part in ("train", "test")}
+
+
+def draw(images, labels, shots, seed):
+    """So many images of each class, and their labels."""
+    random = np.random.default_rng(seed)
+    rows = np.concatenate([random.choice(np.flatnonzero(labels == label), shots, replace=False)
+                           for label in np.unique(labels)])
+    return images[rows], labels[rows]
 
 
 def squeezenet_input(images):

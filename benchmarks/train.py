@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from records import read_records
+from records import SHARED, draw, read_cifar100
 
 SOURCE = "zoo:cifar10-resnet28"
 CLASSES = np.arange(10)  # the first ten names of CIFAR-100
@@ -19,19 +19,6 @@ FROZEN = ["stem", "stage1_*"]
 LAST_FROZEN = "stage1_unit4_add"
 SHOTS = 50
 SEEDS = range(5)
-
-
-def read_task(shared):
-    """All images of the ten classes and their labels, by part."""
-    return {part: read_records(shared / "data" / f"cifar100_{part}.rec", labels=set(CLASSES.tolist()))
-            for part in ("train", "test")}
-
-
-def draw(images, labels, seed):
-    """SHOTS images of each class and their labels."""
-    random = np.random.default_rng(seed)
-    rows = np.concatenate([random.choice(np.flatnonzero(labels == label), SHOTS, replace=False) for label in CLASSES])
-    return images[rows], labels[rows]
 
 
 def epoch_seconds(history):
@@ -102,7 +89,7 @@ def compare(task):
     print(f"\nAccuracy on {len(test)} test images; {SHOTS} training images of each of {len(CLASSES)} classes")
     print("seed  " + "  ".join(f"{name:>10s}" for name in ways) + "  seconds  what fine-tuning says")
     for seed in SEEDS:
-        images, labels = draw(*task["train"], seed)
+        images, labels = draw(*task["train"], SHOTS, seed)
         seconds, said = [], ""
         for name, make in ways.items():
             start = time.perf_counter()
@@ -117,13 +104,13 @@ def compare(task):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
+    parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--epochs", type=int, default=10, help="epochs of the first part, at least 2")
     arguments = parser.parse_args()
     if not arguments.shared.is_dir():
         parser.error(f"--shared: there is no folder {str(arguments.shared)!r}")
-    task = read_task(arguments.shared)
-    cost(*draw(*task["train"], 0), arguments.epochs)
+    task = read_cifar100(arguments.shared, CLASSES.tolist())
+    cost(*draw(*task["train"], SHOTS, 0), arguments.epochs)
     compare(task)
 
 

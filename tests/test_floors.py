@@ -13,7 +13,7 @@ FLOORS = {
     0: ["__init__", "exceptions", "_validation", "_optional", "_random", "_mxnet", "_lazy", "_progress", "_scaling",
         "_version"],
     1: ["model_handler/__init__", "model_handler/exceptions", "model_handler/graph/*", "model_handler/network",
-        "model_handler/symbols", "model_handler/params", "uncertainty/*", "persistence"],
+        "model_handler/symbols", "model_handler/params", "uncertainty/*", "visualization/*", "persistence"],
     2: ["model_handler/sources", "model_handler/targets", "model_handler/summary", "model_handler/picture",
         "model_handler/edits", "model_handler/archive", "model_handler/frozen", "data/*", "heads/*"],
     3: ["features/*", "features/engines/*", "training/*"],

@@ -17,6 +17,7 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._random import child_seed
 from xfer2._validation import parameter_error
+from xfer2.data.batches import open_batches
 from xfer2.exceptions import DataError, ModelError, TrainingError
 from xfer2.features.engines.base import EngineFactory
 from xfer2.heads.logistic_regression import LogisticRegressionHead
@@ -61,6 +62,7 @@ class TrainingRun:
     def fit(self, X: Any, y: Any) -> dict[str, Any]:
         """Train, and give the learned attributes by name."""
         asked = self.repurposer
+        self.source = self._with_shapes(X)
         plan = self._target(self.source, 2)
         views = asked.cache if asked.cache not in ("auto", False) else 1
         cut = self._cut(plan, views)
@@ -100,6 +102,14 @@ class TrainingRun:
                 "temperature_": temperature, "_outputs": (probabilities, logits, last), **more}
 
     # --- the target and its examples ------------------------------------------------------------------------------
+
+    def _with_shapes(self, X: Any) -> Network:
+        """The source with its inputs' shapes; where it does not know them, as the first batch has them."""
+        asked, source = self.repurposer, self.source
+        if set(source.inputs) <= set(source.input_shapes):
+            return source
+        batch = next(iter(open_batches(X, source, None, asked.batch_size, asked.errors, type(asked).__name__)))
+        return replace(source, input_shapes={name: array.shape[1:] for name, array in batch.data.items()})
 
     def _target(self, source: Network, class_count: int) -> Network:
         """What the method makes of the source; what it draws, it draws from the same seed each time."""

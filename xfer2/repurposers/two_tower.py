@@ -58,7 +58,7 @@ class TwoTowerRepurposer(TowerRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 200,
-                 num_epochs: int = 60, module: Any = None, hidden_units: Sequence[int] = (), activity_l2: float = 1e-6,
+                 num_epochs: int = 12, module: Any = None, hidden_units: Sequence[int] = (), activity_l2: float = 1e-6,
                  repeats: int = 5, **settings: Any) -> None:
         super().__init__(source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size,
                          num_epochs, **settings)

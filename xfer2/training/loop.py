@@ -22,7 +22,7 @@ from xfer2.training.callbacks import Callback
 from xfer2.training.losses import mix, soft_targets
 from xfer2.training.optimizers import gluon_trainer
 from xfer2.training.schedules import make_schedule
-from xfer2.uncertainty.calibration import row_losses
+from xfer2.uncertainty.calibration import fit_temperature, row_losses
 
 logger = logging.getLogger("xfer2")
 
@@ -92,7 +92,8 @@ class Trainer:
     ----------
     history_ : list of dict
         One an epoch: epoch, loss (nats, mean over the epoch's examples), accuracy, seconds, rate; with validation data,
-        validation_loss and validation_accuracy.
+        validation_loss and validation_accuracy. The validation loss is that after temperature scaling: in long trainings
+        a network becomes too sure long before it stops getting better at its task.
     best_epoch_ : int
         Whose parameters were kept; 0 where those of the start were best on the validation data.
     averaged_ : bool
@@ -280,15 +281,16 @@ class Trainer:
                 np.concatenate([own[0].asnumpy() for own in outputs]))
 
     def evaluate(self, inputs: Inputs, codes: np.ndarray) -> dict[str, float]:
-        """Mean loss of logits in nats, without smoothing and weights, and accuracy, as the block predicts."""
-        losses, right = 0.0, 0
+        """Mean loss in nats, without smoothing and weights, at the temperature that suits the logits best; and accuracy."""
+        found = []
         for start in range(0, len(codes), self.batch_size):
-            own = codes[start:start + self.batch_size]
             batch = [mx.nd.array(array[start:start + self.batch_size], ctx=self.contexts[0]) for array in inputs]
-            logits = _several(self.block(*batch))[0].asnumpy()
-            losses += float(row_losses(logits, own).sum())
-            right += int((logits.argmax(axis=1) == own).sum())
-        return {"loss": losses / len(codes), "accuracy": right / len(codes)}
+            found.append(_several(self.block(*batch))[0].asnumpy())
+        logits = np.concatenate(found)
+        if not np.isfinite(logits).all():
+            return {"loss": math.inf, "accuracy": float((logits.argmax(axis=1) == codes).mean())}
+        loss = row_losses(logits / fit_temperature(logits, codes), codes).mean()
+        return {"loss": float(loss), "accuracy": float((logits.argmax(axis=1) == codes).mean())}
 
     def lines(self) -> list[dict[str, float]]:
         """`earlier` and `history_`, epochs counted through."""

@@ -1,0 +1,75 @@
+"""zoo:cifar10-cnn learns CIFAR-100 classes, ten at a time, 100 images of each: what is learned, and what forgotten.
+
+Fine-tuning and Learning without Forgetting train alike, all layers at one learning rate, for as many epochs, without
+validation images; the old task is the test images of CIFAR-10, for measuring only. Then two more tasks follow.
+``make bench-forgetting`` runs it; it needs ../shared.
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from records import SHARED, draw, read_cifar100, read_records
+
+SOURCE = "zoo:cifar10-cnn"
+TASKS = {"first": range(10), "second": range(10, 20), "third": range(20, 30)}
+SHOTS = 100
+SEEDS = range(5)
+SETTINGS = {"validation": 0, "transferred_rate": 1.0}
+
+
+def learned(tasks, old, way, seed):
+    """New accuracy and the old task's, before and after, of fine-tuning; of the other way after each task too."""
+    import xfer2
+
+    settings = {**SETTINGS, "random_state": seed, "task_name": "first", "old_data": old}
+    weight = {"distillation_weight": 0} if way == "fine-tune" else {}  # equal to fine-tuning, step by step (a test)
+    repurposer = xfer2.LwfRepurposer(SOURCE, **weight, **settings)
+    repurposer.fit(*draw(*tasks["first"]["train"], SHOTS, seed))
+    found = {"before": repurposer.forgetting_[0]["before"], "new": repurposer.score(*tasks["first"]["test"]),
+             "old": [repurposer.forgetting_[0]["after"]]}
+    if way != "fine-tune":
+        for name in ("second", "third"):
+            repurposer.add_task(name, *draw(*tasks[name]["train"], SHOTS, seed))
+            found["old"].append(repurposer.forgetting_[-1]["after"])
+        found["all"] = [repurposer.score(*tasks[name]["test"], task=name) for name in TASKS]
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shared", type=Path, default=SHARED)
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    arguments = parser.parse_args()
+    if not arguments.shared.is_dir():
+        parser.error(f"--shared: there is no folder {str(arguments.shared)!r}")
+    tasks = {name: read_cifar100(arguments.shared, labels) for name, labels in TASKS.items()}
+    old = read_records(arguments.shared / "data" / "cifar10_test.rec")
+    os.environ.update(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // arguments.workers)))
+    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
+        found = {(way, seed): pool.submit(learned, tasks, old, way, seed)
+                 for seed in SEEDS for way in ("fine-tune", "lwf")}
+        print("seed  fine-tune: new, old task before and after   lwf: new, old task after 1, 2 and 3 tasks, all tasks then")
+        for seed in SEEDS:
+            tuned, ours = (found[way, seed].result() for way in ("fine-tune", "lwf"))
+            print(f"{seed:4d}  {tuned['new']:.3f}  {tuned['before']:.4f} {tuned['old'][0]:.4f}   {ours['new']:.3f}  "
+                  + " ".join(f"{value:.4f}" for value in ours["old"]) + "  "
+                  + " ".join(f"{value:.3f}" for value in ours["all"]), flush=True)
+    tuned, ours = ([found[way, seed].result() for seed in SEEDS] for way in ("fine-tune", "lwf"))
+
+    def points(values):
+        return 100 * statistics.mean(values)
+
+    gain = points(o["new"] - t["new"] for o, t in zip(ours, tuned, strict=True))
+    lost = points(t["before"] - t["old"][0] for t in tuned)
+    print(f"new task: lwf {gain:+.1f} points beyond fine-tuning (bound -1)")
+    print(f"old task after one new task: fine-tuning loses {lost:.1f} points (bound: over 15), lwf "
+          f"{points(o['before'] - o['old'][0] for o in ours):.1f} (bound 5)")
+    print(f"old task after three new tasks: lwf loses {points(o['before'] - o['old'][2] for o in ours):.1f} (bound 10)")
+
+
+if __name__ == "__main__":
+    main()
