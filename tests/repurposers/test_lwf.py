@@ -12,7 +12,7 @@ from test_network import PLAIN
 import xfer2
 from xfer2._mxnet import mx
 from xfer2.exceptions import DataError, LayerNotFoundError, ModelError, ParameterError
-from xfer2.model_handler import ModelHandler, edits, sources
+from xfer2.model_handler import ModelHandler, edits, params, sources
 from xfer2.model_handler.graph import distillation
 
 SETTINGS = {"num_epochs": 4, "batch_size": 16, "random_state": 0, "learning_rate": 0.01}
@@ -40,12 +40,20 @@ def test_without_distillation_it_is_fine_tuning_step_by_step(settings):
 
 
 def test_distillation_is_the_cross_entropy_with_what_was_said_before():
-    network = edits.with_graph(residual_network(), distillation.distilled(residual_network().graph, 0, 3.0))
+    before, now = residual_network(), params.initialize(params.without(residual_network(), ["fc_weight"]), seed=5)
+    both = edits.beside(now, before, "before_")
+    network = edits.with_graph(both, distillation.distilled(both.graph, 1, 3.0))
     images = bright_channels(4)[0]
-    logits = ModelHandler(residual_network()).features(images, "fc")["fc"]
-    recorded = softmax(np.random.default_rng(0).normal(size=(4, 5)), axis=1).astype("float32")
-    found = ModelHandler(network).features({"data": images, "fc_recorded": recorded}, "fc_distillation")["fc_distillation"]
-    np.testing.assert_allclose(found, -(recorded * log_softmax(logits / 3, axis=1)).sum(axis=1), rtol=1e-5)
+    says, said = (ModelHandler(one).features(images, "fc")["fc"] / 3 for one in (now, before))
+    found = ModelHandler(network).features(images, "fc_distillation")["fc_distillation"]
+    np.testing.assert_allclose(found, -(softmax(said, axis=1) * log_softmax(says, axis=1)).sum(axis=1), rtol=1e-5)
+
+
+def test_what_was_said_before_is_computed_once_unless_images_change():
+    images, labels = bright_channels(40)
+    assert lwf().fit(images, labels).cached_layers_ == ("before_fc_said",)
+    assert lwf(augment={"shift": 1}).fit(images, labels).cached_layers_ == ()
+    assert lwf(distillation_weight=0).fit(images, labels).cached_layers_ == ()
 
 
 def test_the_heavier_the_distillation_the_nearer_the_old_head_stays():

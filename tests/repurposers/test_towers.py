@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from tasks import bright_channels, digits, drawn, residual_network, two_input_ne
 from test_network import PLAIN
 
 import xfer2
-from xfer2._mxnet import mx
+from xfer2._mxnet import gluoncv, mx
 from xfer2.exceptions import ModelError, ParameterError
 from xfer2.model_handler import ModelHandler, edits, params, symbols
 from xfer2.model_handler.graph import towers
@@ -219,3 +220,23 @@ def test_bad_input_is_told_before_training(method, source, settings, error, mess
     with pytest.raises(error, match=message):
         repurposer.fit(*(digits(30) if source == "zoo:mnist-rnn" else bright_channels(30)))
     assert not [name for name in vars(repurposer) if name.endswith("_")]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_source_that_does_not_know_its_inputs_shape_learns_it_from_the_data(method):
+    images, labels = bright_channels(30)
+    known = made(method).fit(images, labels)
+    unknown = made(method, replace(residual_network(), input_shapes={})).fit(images, labels)
+    np.testing.assert_array_equal(unknown.predict_proba(images), known.predict_proba(images))
+
+
+def test_units_are_put_into_a_mobile_net():
+    block = gluoncv().model_zoo.get_model("mobilenet1.0", pretrained=False)
+    block.initialize()
+    block(mx.nd.zeros((1, 3, 32, 32)))
+    images = np.random.default_rng(0).normal(size=(8, 3, 32, 32)).astype("float32")
+    repurposer = made("ptu", block, num_epochs=1, batch_size=4, validation=0).fit(images, [0, 1] * 4)
+    frame = repurposer.transferability()
+    assert len(frame) == 27  # 28 layers with weights, the last of them the source's head
+    assert frame[["update", "fine_tune"]].to_numpy().min() > 0
+    assert len(repurposer.cached_layers_) == 27

@@ -42,8 +42,7 @@ class Examples:
     Attributes
     ----------
     arrays : dict of str to array
-        The inputs of the network by name, and what else is recorded of the examples; `views` rows an example, one after
-        another, the first of them as it came.
+        The inputs of the network by name, `views` rows an example, one after another; the first of them is as it came.
     codes : numpy.ndarray of int (n,)
     views : int
     """
@@ -77,12 +76,11 @@ class Examples:
 
     def through(self, network: Network, layers: Sequence[str], engine: EngineFactory, batch_size: int,
                 folder: str, pool: str | None = None) -> Examples:
-        """The same examples with the outputs of a network's layers, or its inputs, in place of those inputs they have."""
+        """The same examples with the outputs of a network's layers, or its inputs, in place of the arrays they have."""
         inputs = tuple(name for name in layers if name in network.inputs)
         computed = tuple(name for name in layers if name not in inputs)
-        kept = {name: array for name, array in self.arrays.items() if name in inputs or name not in network.inputs}
         if not computed:
-            return Examples(kept, self.codes, self.views)
+            return Examples({name: self.arrays[name] for name in inputs}, self.codes, self.views)
         count = len(self) * self.views
 
         def read(skipped: list[str]) -> Iterator[Batch]:
@@ -91,6 +89,7 @@ class Examples:
                 yield Batch({name: self.arrays[name][part] for name in network.inputs}, None, range(part.start, part.stop))
 
         found = extract(network, Batches(read, count), computed, pool, _store(folder, count), engine)
+        kept = {name: self.arrays[name] for name in inputs}
         return Examples({**kept, **{name: found[name] for name in computed}}, self.codes, self.views)
 
 

@@ -26,7 +26,7 @@ from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
 from xfer2.repurposers._base import Repurposer
 from xfer2.repurposers._examples import Examples
-from xfer2.repurposers._training_run import TrainingRun, with_outputs
+from xfer2.repurposers._training_run import TrainingRun
 from xfer2.training.callbacks import Callback
 from xfer2.training.checkpoint import kept_seed
 from xfer2.training.loop import Trainer
@@ -195,13 +195,9 @@ class NeuralNetworkRepurposer(Repurposer):
         """
         return network
 
-    def _record(self, network: Network, examples: Examples, folder: str) -> Examples:
-        """The examples, with what else the loop needs of them: arrays by name, computed of the start of the training."""
-        return examples
-
-    def _with_objectives(self, network: Network) -> Network:
-        """The network as the loop sees it: its logits, then what the penalty needs; arrays of `_record` may be inputs."""
-        return with_outputs(network, ())
+    def _with_objectives(self, target: Network) -> Network:
+        """The target as it is trained: its logits are the first output, what the penalty needs are the others."""
+        return target
 
     def _make_penalty(self) -> Any:
         """The `penalty` of the `Trainer`, of the outputs behind the logits; None where none is."""

@@ -84,7 +84,11 @@ class TowerRepurposer(NeuralNetworkRepurposer):
 def frozen_source(owner: str, source: ModelHandler, layer: str | None) -> Network:
     """The source up to its features, frozen, as it predicts: without Dropout."""
     end = layer or features_layer(owner, source.network, "Say transfer_layer_name.")
-    network = source.truncate(end).network
+    return as_frozen(source.truncate(end).network)
+
+
+def as_frozen(network: Network) -> Network:
+    """The network as it predicts, without Dropout, all of it frozen."""
     network = edits.with_graph(network, towers.without_dropout(network.graph))
     return replace(network, frozen=frozenset(network.graph.layer_names))
 

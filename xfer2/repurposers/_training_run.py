@@ -63,7 +63,7 @@ class TrainingRun:
         """Train, and give the learned attributes by name."""
         asked = self.repurposer
         self.source = self._with_shapes(X)
-        plan = self._target(self.source, 2)
+        plan = asked._with_objectives(self._target(self.source, 2))
         views = asked.cache if asked.cache not in ("auto", False) else 1
         cut = self._cut(plan, views)
         views = views if cut else 1
@@ -81,9 +81,7 @@ class TrainingRun:
         train, held_out = self._split(examples, classes)
         weights = class_weights(type(asked).__name__, asked.class_weight, train.codes, classes.tolist())
         start = asked._initialise(part, train.plain(), weights, self.folder, self._child("start"))
-        checked = None if held_out is None else asked._record(start, held_out, self.folder)
-        taught = asked._record(start, train, self.folder)
-        trained, history, best = self._train(start, taught, checked, self._transferred(target), weights)
+        trained, history, best = self._train(start, train, held_out, self._transferred(target), weights)
         logits = trained.graph.outputs[0].node
         temperature = 1.0
         if best == 0 and held_out is not None:  # what training does not better may learn from all examples
@@ -91,7 +89,8 @@ class TrainingRun:
         elif held_out is not None and asked.calibrate:
             temperature = useful_temperature(self._outputs(trained, held_out, logits), held_out.codes)
         last = last_features(trained)
-        whole, probabilities = served(params.with_params(target, trained.params), temperature)
+        values = {name: array for name, array in trained.params.items() if name in target.graph.by_name}
+        whole, probabilities = served(params.with_params(target, values), temperature)
         distances = _estimators.fit_distances(self._outputs(trained, examples, last), codes)
         cached = cut.layers if cut else ()
         more = asked._more_learned(trained, examples.plain(), self.folder)
@@ -127,8 +126,9 @@ class TrainingRun:
         if shapes[0] is not None and shapes[0][1:] != (class_count,):
             raise ModelError(f"{type(self.repurposer).__name__}: the target's first output must be the logits, of shape "
                              f"(n, {class_count}); its outputs have the shapes {shapes}.")
-        cut = self._cut(target, examples.views)
-        part = replace(cut.upper if cut else target, input_shapes=examples.shapes())
+        taught = self.repurposer._with_objectives(target)
+        cut = self._cut(taught, examples.views)
+        part = replace(cut.upper if cut else taught, input_shapes=examples.shapes())
         if cut:
             sizes = ", ".join(f"{name} {'x'.join(map(str, part.input_shapes[name]))}" for name in cut.layers)
             logger.info("computed once for %d examples (%d views of each): %s", len(examples), examples.views, sizes)
@@ -200,7 +200,6 @@ class TrainingRun:
                     data = self._through(train, working, cut, folder)
                     checked = None if held_out is None else self._through(held_out, working, cut, folder)
                     working = replace(cut.upper, input_shapes=data.shapes())
-                working = asked._with_objectives(working)
                 block = targets.to_training_block(working, asked._contexts())
                 rates = _rates(working, transferred, asked.transferred_rate, asked.depth_decay)
                 kept = asked.checkpoint_dir

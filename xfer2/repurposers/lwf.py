@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import softmax
 
 from xfer2._mxnet import mx
 from xfer2._validation import check_at_least_zero, check_positive, parameter_error
@@ -23,6 +22,7 @@ from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
 from xfer2.repurposers._network import NeuralNetworkRepurposer
+from xfer2.repurposers._towers import as_frozen, fresh_prefix
 from xfer2.repurposers._training_run import (
     features_layer,
     features_suffice,
@@ -254,24 +254,17 @@ class LwfRepurposer(NeuralNetworkRepurposer):
                     seed: int) -> Network:
         return with_probe(network, examples, weights, self._engine(), self.batch_size, folder, seed)
 
-    def _record(self, network: Network, examples: Examples, folder: str) -> Examples:
-        layers = self._old_logits(network)
-        said = examples.through(network, layers, self._engine(), self.batch_size, folder).arrays if layers else {}
-        softened = {distillation.recorded(layer): softmax(np.asarray(said[layer][:]) / self.distillation_temperature, axis=1)
-                    for layer in layers}
-        return replace(examples, arrays={**examples.arrays, **softened})
-
-    def _with_objectives(self, network: Network) -> Network:
-        features = (last_features(network),) if self.triplet_weight else ()
-        graph = with_outputs(network, (*features, *self._old_logits(network))).graph
-        return edits.with_graph(network, distillation.distilled(graph, 1 + len(features), self.distillation_temperature))
-
-    def _old_logits(self, network: Network) -> tuple[str, ...]:
-        """What the old heads give, before their softmax; none of them where nothing holds them."""
+    def _with_objectives(self, target: Network) -> Network:
+        """With the old heads' losses against a frozen copy of them, which is computed once like all that is frozen."""
+        features = (last_features(target),) if self.triplet_weight else ()
         if not self.distillation_weight:
-            return ()
+            return with_outputs(target, features)
         owner = type(self).__name__
-        return tuple(distillation.find_logits(network.graph, edge, owner, "")[0] for edge in network.graph.outputs[1:])
+        old = [distillation.find_logits(target.graph, edge, owner, "")[0] for edge in target.graph.outputs[1:]]
+        before = as_frozen(edits.extract(target, old))
+        both = edits.beside(with_outputs(target, (*features, *old)), before, fresh_prefix(target, "before_"))
+        graph = distillation.distilled(both.graph, len(old), self.distillation_temperature)
+        return edits.with_graph(both, graph)
 
     def _make_penalty(self) -> DistillationPenalty | None:
         if not self.distillation_weight and not self.triplet_weight:

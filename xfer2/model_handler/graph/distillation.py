@@ -50,28 +50,23 @@ def with_head(graph: Graph, layer: str, name: str, count: int) -> Graph:
     return Graph((*graph.nodes, weight, bias, head), (Edge(name), *graph.outputs), graph.attrs)
 
 
-def distilled(graph: Graph, first: int, temperature: float) -> Graph:
-    """The graph with, in place of its outputs from `first` on, the cross-entropy of their softmax with a recorded one, (n,).
+def distilled(graph: Graph, count: int, temperature: float) -> Graph:
+    """The graph with, in place of its last outputs, what some softmaxes' cross-entropy with earlier ones is, (n,).
 
-    The recorded ones are inputs, by the names of `recorded`; those and the outputs are softened by `temperature`.
+    The last `count` outputs are logits of before, as many ahead of them the logits now; `temperature` softens both.
 
     References
     ----------
     Li and Hoiem 2016, Learning without Forgetting, arXiv:1606.09282, equations 2 and 3.
     """
-    nodes, ends = list(graph.nodes), list(graph.outputs[:first])
-    for edge in graph.outputs[first:]:
-        layer = edge.node
-        said = Node(f"{layer}_said", "log_softmax", {"axis": "-1", "temperature": repr(temperature)}, (edge,))
-        source = Node(recorded(layer))
-        product = Node(f"{layer}_product", "elemwise_mul", {}, (Edge(source.name), Edge(said.name)))
+    nodes, ends = list(graph.nodes), list(graph.outputs[:-2 * count])
+    for now, before in zip(graph.outputs[-2 * count:-count], graph.outputs[-count:], strict=True):
+        layer, softness = now.node, {"axis": "-1", "temperature": repr(float(temperature))}
+        said = Node(f"{before.node}_said", "softmax", softness, (before,))
+        says = Node(f"{layer}_says", "log_softmax", softness, (now,))
+        product = Node(f"{layer}_product", "elemwise_mul", {}, (Edge(said.name), Edge(says.name)))
         total = Node(f"{layer}_total", "sum", {"axis": "1"}, (Edge(product.name),))
         loss = Node(f"{layer}_distillation", "_mul_scalar", {"scalar": "-1.0"}, (Edge(total.name),))
-        nodes += [said, source, product, total, loss]
+        nodes += [said, says, product, total, loss]
         ends.append(Edge(loss.name))
     return Graph(tuple(nodes), tuple(ends), graph.attrs)
-
-
-def recorded(layer: str) -> str:
-    """The input that holds what a layer's softmax was before."""
-    return f"{layer}_recorded"
