@@ -12,7 +12,7 @@ from test_network import PLAIN
 import xfer2
 from xfer2._mxnet import mx
 from xfer2.exceptions import DataError, LayerNotFoundError, ModelError, ParameterError
-from xfer2.model_handler import ModelHandler, edits, params, sources
+from xfer2.model_handler import ModelHandler, edits, params, sources, targets
 from xfer2.model_handler.graph import distillation
 
 SETTINGS = {"num_epochs": 4, "batch_size": 16, "random_state": 0, "learning_rate": 0.01}
@@ -20,6 +20,10 @@ SETTINGS = {"num_epochs": 4, "batch_size": 16, "random_state": 0, "learning_rate
 
 def lwf(source=None, **settings):
     return xfer2.LwfRepurposer(residual_network() if source is None else source, **{**SETTINGS, **settings})
+
+
+def served_source(network):
+    return lwf(network)._answering(network)[0]
 
 
 def source_probabilities(images):
@@ -47,6 +51,22 @@ def test_distillation_is_the_cross_entropy_with_what_was_said_before():
     says, said = (ModelHandler(one).features(images, "fc")["fc"] / 3 for one in (now, before))
     found = ModelHandler(network).features(images, "fc_distillation")["fc_distillation"]
     np.testing.assert_allclose(found, -(softmax(said, axis=1) * log_softmax(says, axis=1)).sum(axis=1), rtol=1e-5)
+
+
+def test_old_heads_are_held_to_what_they_predict_without_dropout():
+    x = mx.sym.FullyConnected(mx.sym.Dropout(mx.sym.var("data"), p=0.5, name="early"), num_hidden=6, name="below")
+    x = mx.sym.Dropout(mx.sym.Activation(x, act_type="relu", name="relu"), p=0.5, name="late")
+    source = drawn(mx.sym.FullyConnected(x, num_hidden=3, name="fc"), data=(4,))
+    target = lwf(source)._make_target(ModelHandler(served_source(source)), 2).network
+    taught = params.initialize(lwf(source)._with_objectives(target), seed=0)
+    block = targets.to_training_block(taught)
+    data = mx.nd.array(np.random.default_rng(0).normal(size=(50, 4)))
+    logits = ModelHandler(source).features(data.asnumpy(), "fc")["fc"] / 2
+    with mx.autograd.record():
+        new, distillation_loss = block(data)
+    own = -(softmax(logits, axis=1) * log_softmax(logits, axis=1)).sum(axis=1)
+    np.testing.assert_allclose(distillation_loss.asnumpy(), own, rtol=1e-5)  # the least it can be: nothing has moved
+    assert not np.allclose(new.asnumpy(), block(data)[0].asnumpy())  # the new head's Dropout acts
 
 
 def test_what_was_said_before_is_computed_once_unless_images_change():

@@ -18,6 +18,7 @@ from xfer2.exceptions import DataError
 from xfer2.features.extractor import extract
 from xfer2.model_handler import edits
 from xfer2.model_handler.graph import distillation, query
+from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
@@ -256,15 +257,15 @@ class LwfRepurposer(NeuralNetworkRepurposer):
 
     def _with_objectives(self, target: Network) -> Network:
         """With the old heads' losses against a frozen copy of them, which is computed once like all that is frozen."""
-        features = (last_features(target),) if self.triplet_weight else ()
+        student = with_outputs(target, (last_features(target),) if self.triplet_weight else ())
         if not self.distillation_weight:
-            return with_outputs(target, features)
-        owner = type(self).__name__
-        old = [distillation.find_logits(target.graph, edge, owner, "")[0] for edge in target.graph.outputs[1:]]
-        before = as_frozen(edits.extract(target, old))
-        both = edits.beside(with_outputs(target, (*features, *old)), before, fresh_prefix(target, "before_"))
-        graph = distillation.distilled(both.graph, len(old), self.distillation_temperature)
-        return edits.with_graph(both, graph)
+            return student
+        owner, graph = type(self).__name__, target.graph
+        old = [distillation.find_logits(graph, edge, owner, "")[0] for edge in graph.outputs[1:]]
+        now = distillation.as_predicted(Graph(graph.nodes, tuple(map(Edge, old)), graph.attrs))
+        student = edits.with_graph(target, Graph(now.nodes, student.graph.outputs + now.outputs, graph.attrs))
+        both = edits.beside(student, as_frozen(edits.extract(target, old)), fresh_prefix(target, "before_"))
+        return edits.with_graph(both, distillation.distilled(both.graph, len(old), self.distillation_temperature))
 
     def _make_penalty(self) -> DistillationPenalty | None:
         if not self.distillation_weight and not self.triplet_weight:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from xfer2.exceptions import ModelError
-from xfer2.model_handler.graph import query
+from xfer2.model_handler.graph import compose, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 
 _POOLED = query.SHAPING | {"Pooling", "Activation", "relu", "Dropout", "mean"}  # may follow a convolution that answers
@@ -48,6 +50,30 @@ def with_head(graph: Graph, layer: str, name: str, count: int) -> Graph:
     graph.layer(read.node)
     head = Node(name, "FullyConnected", {"num_hidden": str(count)}, (read, Edge(weight.name), Edge(bias.name)))
     return Graph((*graph.nodes, weight, bias, head), (Edge(name), *graph.outputs), graph.attrs)
+
+
+def as_predicted(graph: Graph) -> Graph:
+    """The graph with outputs as they are without Dropout: what is above one has a copy beside it, parameters in common.
+
+    Where BatchNorm is above it, nothing is changed: its statistics are of one place.
+    """
+    needed = query.ancestors(graph, [edge.node for edge in graph.outputs])
+    copies: list[Node] = []
+    routes: dict[tuple[str, int], Edge] = {}
+    for node in graph.nodes:
+        if node.name not in needed:
+            continue
+        if node.op == "Dropout":
+            routes[node.name, 0] = routes.get(node.inputs[0][:2], node.inputs[0])
+            continue
+        moved = compose.redirect(node, routes)
+        if moved is not node:
+            copies.append(replace(moved, name=f"{node.name}_sure"))
+            routes.update({(node.name, number): Edge(copies[-1].name, number)
+                           for number in query.used_outputs(graph, node.name)})
+    if any(node.op in query.BATCH_NORMS for node in copies):
+        return graph
+    return Graph((*graph.nodes, *copies), tuple(routes.get(edge[:2], edge) for edge in graph.outputs), graph.attrs)
 
 
 def distilled(graph: Graph, count: int, temperature: float) -> Graph:
