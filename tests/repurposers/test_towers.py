@@ -15,7 +15,7 @@ from xfer2.exceptions import ModelError, ParameterError
 from xfer2.model_handler import ModelHandler, edits, params, symbols
 from xfer2.model_handler.graph import towers
 from xfer2.model_handler.graph.pairs import find_pairs
-from xfer2.repurposers._towers import frozen_source
+from xfer2.repurposers._towers import as_frozen, up_to_features
 
 METHODS = {"two-tower": xfer2.TwoTowerRepurposer, "stitch": xfer2.StitchRepurposer, "ptu": xfer2.PtuRepurposer}
 
@@ -27,7 +27,7 @@ def made(method, source=None, **settings):
 
 def gated(source, layer="gap", **gates):
     """A PTU network without head, whose gates are where they are told to be."""
-    network = frozen_source("test", ModelHandler(source), layer)
+    network = as_frozen(up_to_features("test", ModelHandler(source), layer))
     pairs = find_pairs(network.graph, network.parameter_names)
     graph = towers.gated(network.graph, network.parameter_names, pairs, symbols.layer_shapes(network), "target_")
     network = params.initialize(edits.with_graph(network, graph), seed=3)
@@ -240,3 +240,14 @@ def test_units_are_put_into_a_mobile_net():
     assert len(frame) == 27  # 28 layers with weights, the last of them the source's head
     assert frame[["update", "fine_tune"]].to_numpy().min() > 0
     assert len(repurposer.cached_layers_) == 27
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_dropout_acts_in_the_part_that_is_trained_alone(method):
+    x = mx.sym.FullyConnected(mx.sym.Flatten(mx.sym.var("data"), name="flat"), num_hidden=8, name="below")
+    x = mx.sym.Dropout(mx.sym.Activation(x, act_type="relu", name="relu"), p=0.5, name="drop")
+    source = drawn(mx.sym.FullyConnected(x, num_hidden=3, name="fc"), data=(3, 8, 8))
+    target = made(method, source)._make_target(ModelHandler(source), 3).network
+    dropouts = [node.name for node in target.graph.nodes if node.op == "Dropout"]
+    assert len(dropouts) == 1
+    assert dropouts[0].startswith(("module_", "target_"))

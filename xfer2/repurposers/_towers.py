@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from xfer2._mxnet import mx
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import edits, sources, symbols
 from xfer2.model_handler.graph import towers
+from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
@@ -49,7 +49,7 @@ class TowerRepurposer(NeuralNetworkRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 60, **settings: Any) -> None:
+                 num_epochs: int = 30, **settings: Any) -> None:
         super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
         self.transfer_layer_name = transfer_layer_name
 
@@ -81,16 +81,16 @@ class TowerRepurposer(NeuralNetworkRepurposer):
         return features_suffice(self.transfer_layer_name or "the source", history)
 
 
-def frozen_source(owner: str, source: ModelHandler, layer: str | None) -> Network:
-    """The source up to its features, frozen, as it predicts: without Dropout."""
-    end = layer or features_layer(owner, source.network, "Say transfer_layer_name.")
-    return as_frozen(source.truncate(end).network)
+def up_to_features(owner: str, source: ModelHandler, layer: str | None) -> Network:
+    """The source up to its features, in the handler too."""
+    return source.truncate(layer or features_layer(owner, source.network, "Say transfer_layer_name.")).network
 
 
-def as_frozen(network: Network) -> Network:
-    """The network as it predicts, without Dropout, all of it frozen."""
-    network = edits.with_graph(network, towers.without_dropout(network.graph))
-    return replace(network, frozen=frozenset(network.graph.layer_names))
+def as_frozen(source: Network, graph: Graph | None = None) -> Network:
+    """The source, or a graph that has its layers and more, with these as they predict: frozen, without Dropout."""
+    layers = source.graph.layer_names
+    graph = towers.without_dropout(graph or source.graph, layers)
+    return edits.with_graph(source, graph, frozen=frozenset(layers).intersection(graph.by_name))
 
 
 def module_features(network: Network) -> tuple[str, ...]:

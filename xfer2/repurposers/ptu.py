@@ -9,14 +9,14 @@ import numpy as np
 
 from xfer2._mxnet import mx
 from xfer2._validation import check_at_least_zero, check_choice
-from xfer2.model_handler import edits, symbols
+from xfer2.model_handler import symbols
 from xfer2.model_handler.graph import towers
 from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._towers import fresh_prefix, frozen_source
+from xfer2.repurposers._towers import as_frozen, fresh_prefix, up_to_features
 from xfer2.repurposers._training_run import add_dense
 from xfer2.training.regularizers import KINDS, WeightPenalty
 
@@ -69,7 +69,7 @@ class PtuRepurposer(NeuralNetworkRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 60, paired_layers: Sequence[str] | None = None, activation: str = "tanh",
+                 num_epochs: int = 30, paired_layers: Sequence[str] | None = None, activation: str = "tanh",
                  penalty: str | None = None, penalty_weight: float = 1e-4, **settings: Any) -> None:
         super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
         self.transfer_layer_name = transfer_layer_name
@@ -110,11 +110,11 @@ class PtuRepurposer(NeuralNetworkRepurposer):
 
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
-        network = frozen_source(owner, source, self.transfer_layer_name)
+        network = up_to_features(owner, source, self.transfer_layer_name)
         pairs = find_pairs(network.graph, network.parameter_names, self.paired_layers, owner)
         graph = towers.gated(network.graph, network.parameter_names, pairs, symbols.layer_shapes(network),
                              fresh_prefix(network, "target_"), self.activation)
-        return add_dense(ModelHandler(edits.with_graph(network, graph)), class_count)
+        return add_dense(ModelHandler(as_frozen(network, graph)), class_count)
 
     def _make_penalty(self) -> WeightPenalty | None:
         return None if self.penalty is None else WeightPenalty(self.penalty, self.penalty_weight, "_unit_")

@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 from xfer2._mxnet import mx
 from xfer2._validation import check_positive
 from xfer2.exceptions import ModelError
-from xfer2.model_handler import edits
 from xfer2.model_handler.graph import towers
 from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.model_handler.handler import ModelHandler
-from xfer2.repurposers._towers import TowerRepurposer, fresh_prefix, frozen_source
+from xfer2.repurposers._towers import TowerRepurposer, as_frozen, fresh_prefix, up_to_features
 
 
 class StitchRepurposer(TowerRepurposer):
@@ -46,7 +45,7 @@ class StitchRepurposer(TowerRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 60, width: float = 0.25, paired_layers: Sequence[str] | None = None,
+                 num_epochs: int = 30, width: float = 0.25, paired_layers: Sequence[str] | None = None,
                  **settings: Any) -> None:
         super().__init__(source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size,
                          num_epochs, **settings)
@@ -55,7 +54,7 @@ class StitchRepurposer(TowerRepurposer):
 
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
-        network = frozen_source(owner, source, self.transfer_layer_name)
+        network = up_to_features(owner, source, self.transfer_layer_name)
         known = network.parameter_names
         pairs = find_pairs(network.graph, known, self.paired_layers, owner)
         recurrent = [pair.name for pair in pairs if pair.is_recurrent]
@@ -65,4 +64,4 @@ class StitchRepurposer(TowerRepurposer):
                              "Use PtuRepurposer.")
         graph = towers.stitched(network.graph, known, check_positive(owner, "width", self.width),
                                 fresh_prefix(network, "module_"), [pair.name for pair in pairs])
-        return self._joined(edits.with_graph(network, graph), class_count)
+        return self._joined(as_frozen(network, graph), class_count)

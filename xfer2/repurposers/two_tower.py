@@ -12,7 +12,7 @@ from xfer2.model_handler import archive, edits, sources
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._towers import TowerRepurposer, fresh_prefix, frozen_source, module_features
+from xfer2.repurposers._towers import TowerRepurposer, as_frozen, fresh_prefix, module_features, up_to_features
 from xfer2.repurposers._training_run import with_outputs
 from xfer2.training.balanced import BalancedTrainer
 from xfer2.training.loop import Trainer
@@ -69,7 +69,7 @@ class TwoTowerRepurposer(TowerRepurposer):
 
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
-        network = frozen_source(owner, source, self.transfer_layer_name)
+        network = as_frozen(up_to_features(owner, source, self.transfer_layer_name))
         if self.module is None:
             module = replace(source.network, frozen=frozenset())  # cut where the source was, with its Dropout
         else:

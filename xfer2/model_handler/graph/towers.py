@@ -16,9 +16,9 @@ Shape = tuple[int, ...]
 Edges = tuple[Edge, ...]
 
 
-def without_dropout(graph: Graph) -> Graph:
-    """The graph as it predicts: a frozen source that drops out would be another one at every step."""
-    for name in [node.name for node in graph.nodes if node.op == "Dropout"]:
+def without_dropout(graph: Graph, layers: Collection[str]) -> Graph:
+    """The graph with some layers as they predict: a frozen source that drops out would be another one at every step."""
+    for name in [node.name for node in graph.nodes if node.op == "Dropout" and node.name in layers]:
         graph = edit.remove(graph, name)
     return graph
 
