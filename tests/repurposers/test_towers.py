@@ -68,6 +68,19 @@ def test_open_update_gates_and_closed_fine_tune_gates_pass_the_sources_activatio
     np.testing.assert_allclose(output(network, data), ModelHandler(source).features(data, layer)[layer], atol=1e-5)
 
 
+@pytest.mark.parametrize("source", ["residual", "zoo:mnist-rnn"])
+def test_a_target_that_starts_from_the_source_has_its_values_and_gates_nearly_closed(source):
+    source = residual_network() if source == "residual" else source
+    target = made("ptu", source, start="source")._make_target(ModelHandler(source), 2).network
+    own = {name: array for name, array in target.params.items() if name.startswith("target_") and "_unit_" not in name}
+    assert own
+    for name, array in own.items():
+        np.testing.assert_array_equal(array.asnumpy(), target.params[name.removeprefix("target_")].asnumpy())
+    gates = [array for name, array in target.params.items() if name.endswith("_unit_z_bias")]
+    assert gates
+    assert all((array.asnumpy() == -2).all() for array in gates)
+
+
 def test_open_gates_are_what_the_equations_say():
     network, (pair, *_) = gated(residual_network(), z=0.3, r=-0.7)
     data = bright_channels(4)[0]
@@ -207,6 +220,7 @@ def test_units_of_a_recurrent_source_are_shared_by_its_steps():
     ("ptu", None, {"paired_layers": ["fc"]}, ModelError, "'fc' is no layer pair of the source"),
     ("stitch", None, {"width": 0}, ParameterError, "width must be a positive number"),
     ("ptu", None, {"activation": "elu"}, ParameterError, "activation must be one of 'tanh', 'relu'"),
+    ("ptu", None, {"start": "zero"}, ParameterError, "start must be one of 'random', 'source'"),
     ("ptu", None, {"penalty": "l3"}, ParameterError, "penalty must be one of None, 'l1'"),
     ("two-tower", None, {"module": two_input_network()}, ModelError, "has 1 inputs .* the one beside it 2"),
     ("two-tower", None, {"module": drawn(mx.sym.sum(mx.sym.var("data"), axis=(1, 2, 3), name="total"), data=(3, 8, 8))},

@@ -103,7 +103,7 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
                  num_epochs: int = 30, fixed_layers: str | Sequence[str] = (), task_name: str = "target",
-                 source_classes: Sequence[Any] | None = None, distillation_weight: float = 1.0,
+                 source_classes: Sequence[Any] | None = None, distillation_weight: float = 2.0,
                  distillation_temperature: float = 2.0, triplet_weight: float = 0.0, triplet_margin: float = 0.2,
                  old_data: Any = None, **settings: Any) -> None:
         super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)

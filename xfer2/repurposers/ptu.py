@@ -9,7 +9,7 @@ import numpy as np
 
 from xfer2._mxnet import mx
 from xfer2._validation import check_at_least_zero, check_choice
-from xfer2.model_handler import symbols
+from xfer2.model_handler import params, symbols
 from xfer2.model_handler.graph import towers
 from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.model_handler.handler import ModelHandler
@@ -19,6 +19,8 @@ from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix, up_to_features
 from xfer2.repurposers._training_run import add_dense
 from xfer2.training.regularizers import KINDS, WeightPenalty
+
+_NEARLY_CLOSED = -2.0  # sigmoid: 0.12
 
 
 class PtuRepurposer(NeuralNetworkRepurposer):
@@ -41,6 +43,10 @@ class PtuRepurposer(NeuralNetworkRepurposer):
         Layers with a unit behind them; by default all convolutions, dense layers and unrolled recurrent layers.
     activation : {"tanh", "relu"}
         Of what a unit makes of the source's output.
+    start : {"random", "source"}
+        Where the target's own layers start: drawn anew as in the paper, or as the source's, with update gates nearly closed,
+        which is fine-tuning to begin with. The second is better where layers are hard to train from nothing, as recurrent
+        ones are.
     penalty : {"l1", "l2", "filter", "channel"}, optional
         Of the units' weights; ``"filter"`` and ``"channel"`` are group lassos over their outputs and inputs.
     penalty_weight : float
@@ -70,11 +76,12 @@ class PtuRepurposer(NeuralNetworkRepurposer):
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
                  num_epochs: int = 30, paired_layers: Sequence[str] | None = None, activation: str = "tanh",
-                 penalty: str | None = None, penalty_weight: float = 1e-4, **settings: Any) -> None:
+                 start: str = "random", penalty: str | None = None, penalty_weight: float = 1e-4, **settings: Any) -> None:
         super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
         self.transfer_layer_name = transfer_layer_name
         self.paired_layers = paired_layers
         self.activation = activation
+        self.start = start
         self.penalty = penalty
         self.penalty_weight = penalty_weight
 
@@ -105,6 +112,7 @@ class PtuRepurposer(NeuralNetworkRepurposer):
         super()._check_parameters()
         owner = type(self).__name__
         check_choice(owner, "activation", self.activation, ("tanh", "relu"))
+        check_choice(owner, "start", self.start, ("random", "source"))
         check_choice(owner, "penalty", self.penalty, (None, *KINDS))
         check_at_least_zero(owner, "penalty_weight", self.penalty_weight)
 
@@ -112,9 +120,16 @@ class PtuRepurposer(NeuralNetworkRepurposer):
         owner = type(self).__name__
         network = up_to_features(owner, source, self.transfer_layer_name)
         pairs = find_pairs(network.graph, network.parameter_names, self.paired_layers, owner)
-        graph = towers.gated(network.graph, network.parameter_names, pairs, symbols.layer_shapes(network),
-                             fresh_prefix(network, "target_"), self.activation)
-        return add_dense(ModelHandler(as_frozen(network, graph)), class_count)
+        prefix = fresh_prefix(network, "target_")
+        shapes = symbols.layer_shapes(network)
+        graph = towers.gated(network.graph, network.parameter_names, pairs, shapes, prefix, self.activation)
+        target = as_frozen(network, graph)
+        if self.start == "source":
+            copies = {prefix + name: array.copy() for name, array in network.params.items()}
+            closed = {f"{prefix}{pair.name}_unit_z_bias": mx.nd.full((shapes[pair.ends[0]] or ())[:1], _NEARLY_CLOSED)
+                      for pair in pairs}
+            target = params.with_params(target, {**copies, **closed})
+        return add_dense(ModelHandler(target), class_count)
 
     def _make_penalty(self) -> WeightPenalty | None:
         return None if self.penalty is None else WeightPenalty(self.penalty, self.penalty_weight, "_unit_")
