@@ -98,7 +98,7 @@ def compare(task, log, workers):
     """Print a table for every number of images, and the means."""
     done = [json.loads(line) for line in log.read_text().splitlines()] if log and log.exists() else []
     known = {(one["way"], one["shots"], one["seed"]) for one in done}
-    wanted = [(way, shots, seed) for seed in SEEDS for shots in reversed(SHOTS) for way in WAYS
+    wanted = [(way, shots, seed) for shots in SHOTS for seed in SEEDS for way in WAYS
               if (way, shots, seed) not in known]
     os.environ.update(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // workers)))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
