@@ -19,7 +19,7 @@ TASKS = {"first": range(10), "second": range(10, 20), "third": range(20, 30)}
 SHOTS = 100
 SEEDS = range(5)
 SETTINGS = {"validation": 0, "transferred_rate": 1.0, "optimizer": "sgd", "optimizer_params": {"momentum": 0.9},
-            "learning_rate": 0.01, "clip_gradient": 5.0, "augment": {"flip": True, "shift": 2}}
+            "learning_rate": 0.02, "clip_gradient": 5.0, "augment": {"flip": True, "shift": 2}}
 
 
 def learned(tasks, old, way, seed):

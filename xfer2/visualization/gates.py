@@ -48,5 +48,5 @@ def plot_gates(frame: Any, ax: Any = None) -> Any:
     ax.set_ylim(0, 1)
     ax.set_xlabel("layer")
     ax.set_ylabel("mean over the training examples")
-    ax.legend()
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     return ax
