@@ -11,7 +11,7 @@ from test_network import PLAIN
 
 import xfer2
 from xfer2._mxnet import mx
-from xfer2.exceptions import DataError, LayerNotFoundError, ModelError, ParameterError
+from xfer2.exceptions import DataError, LayerNotFoundError, ModelError, ParameterError, PersistenceError
 from xfer2.model_handler import ModelHandler, edits, params, sources, targets
 from xfer2.model_handler.graph import distillation
 
@@ -71,7 +71,7 @@ def test_old_heads_are_held_to_what_they_predict_without_dropout():
 
 def test_what_was_said_before_is_computed_once_unless_images_change():
     images, labels = bright_channels(40)
-    assert lwf().fit(images, labels).cached_layers_ == ("before_fc_said",)
+    assert lwf().fit(images, labels).cached_layers_ == ("before_source_scaled_said",)
     assert lwf(augment={"shift": 1}).fit(images, labels).cached_layers_ == ()
     assert lwf(distillation_weight=0).fit(images, labels).cached_layers_ == ()
 
@@ -101,8 +101,9 @@ def test_tasks_one_after_another_keep_their_heads():
     assert repurposer.score(images, labels == "ant") > 0.95
     np.testing.assert_array_equal(repurposer.classes_, [False, True])
     assert set(repurposer.predict_label(images, task="number")) == {7, 8, 9}
-    assert repurposer.predict_uncertainty(images[:3], task="source").distances == {}
-    assert set(repurposer.predict_uncertainty(images[:3], task="number").distances) == {"mahalanobis", "nearest_neighbour"}
+    for task in ("source", "target", "number"):  # measured in layers that have changed since
+        assert repurposer.predict_uncertainty(images[:3], task=task).distances == {}
+    assert set(repurposer.predict_uncertainty(images[:3]).distances) == {"mahalanobis", "nearest_neighbour"}
 
 
 def test_fitting_again_begins_anew():
@@ -169,7 +170,7 @@ def test_the_head_of_a_pooled_convolution_is_found():
     x = mx.sym.Pooling(mx.sym.Activation(x, act_type="relu", name="relu"), global_pool=True, kernel=(1, 1), pool_type="avg",
                        name="pool")
     source = drawn(mx.sym.SoftmaxOutput(mx.sym.Flatten(x, name="flat"), name="softmax"), data=(3, 8, 8))
-    assert distillation.find_logits(source.graph, source.graph.outputs[0], "test", "") == ("flat", 4)
+    assert distillation.find_logits(source.graph, source.graph.outputs[0], "test", "") == ("flat", 4, 1.0)
     images, labels = bright_channels(60)
     repurposer = lwf(source, transfer_layer_name="relu").fit(images, labels)
     np.testing.assert_array_equal(repurposer.tasks_["source"], np.arange(4))
@@ -179,6 +180,9 @@ def test_the_head_of_a_pooled_convolution_is_found():
 @pytest.mark.parametrize(("source", "settings", "error", "message"), [
     (sources.read(ModelHandler(residual_network()).truncate("gap").network), {}, ModelError, "the source has no head"),
     (sources.read(ModelHandler(residual_network()).truncate("last_relu").network), {}, ModelError, "the source has no head"),
+    (sources.read(ModelHandler(residual_network()).truncate("a_relu").network), {}, ModelError, "the source has no head"),
+    (drawn(mx.sym.LogisticRegressionOutput(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, name="fc"), name="out"),
+           data=(3, 8, 8)), {}, ModelError, "the source has no head"),
     (None, {"task_name": "source"}, ParameterError, "task_name must be the name of no task yet; there are source"),
     (None, {"task_name": "a/b"}, ParameterError, "task_name must be letters"),
     (None, {"source_classes": ["a", "b"]}, ParameterError, "source_classes must be 5 different labels"),
@@ -199,8 +203,68 @@ def test_a_task_name_used_twice_leaves_what_was_learned():
     images, labels = bright_channels(30)
     repurposer = lwf().fit(images, labels)
     for name in ("source", "target"):
-        with pytest.raises(ParameterError, match="task_name must be the name of no task yet; there are source, target"):
+        with pytest.raises(ParameterError, match="task must be the name of no task yet; there are source, target"):
             repurposer.add_task(name, images, labels)
     assert list(repurposer.tasks_) == ["source", "target"]
     with pytest.raises(ParameterError, match="task must be one of 'source', 'target'"):
         repurposer.predict(images, task="sources")
+
+
+def pooled_convolution(x):
+    x = mx.sym.Convolution(x, num_filter=4, kernel=(1, 1), name="conv")
+    return mx.sym.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg", name="pool")
+
+
+@pytest.mark.parametrize(("top", "features"), [
+    (mx.sym.softmax(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, name="fc") * -3.0, name="soft"), "fc"),
+    (mx.sym.softmax(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, name="fc"), temperature=5.0, name="soft"), "fc"),
+    (mx.sym.Flatten(mx.sym.softmax(pooled_convolution(mx.sym.var("data")), axis=1, name="soft"), name="flat"), "conv"),
+    (mx.sym.softmax(mx.sym.Flatten(mx.sym.Convolution(mx.sym.Pooling(
+        mx.sym.var("data"), global_pool=True, kernel=(1, 1), pool_type="avg", name="pool"), num_filter=4, kernel=(1, 1),
+        name="conv"), name="flat"), name="soft"), "pool"),
+])
+def test_the_source_task_has_the_sources_own_probabilities(top, features):
+    source = drawn(top, data=(3, 8, 8))
+    images, labels = bright_channels(40)
+    layer = source.graph.outputs[0].node
+    before = ModelHandler(source).features(images, layer)[layer].reshape(40, 4)
+    repurposer = lwf(source, transfer_layer_name=features, fixed_layers="*").fit(images, labels)
+    np.testing.assert_allclose(repurposer.predict_proba(images, task="source"), before, atol=1e-5)
+
+
+def test_every_old_head_is_held():
+    images, labels = bright_channels(120, noise=2.0)
+    moved = {}
+    for weight in (0, 30):
+        found = lwf(distillation_weight=weight, transferred_rate=1, num_epochs=15, validation=0)
+        found.fit(images, labels == "ant")
+        before = found.predict_proba(images, task="target"), found.predict_proba(images, task="source")
+        found.add_task("more", images, labels)
+        after = found.predict_proba(images, task="target"), found.predict_proba(images, task="source")
+        moved[weight] = [np.abs(one - two).mean() for one, two in zip(before, after, strict=True)]
+    assert moved[0][0] > 2 * moved[30][0]
+    assert moved[0][1] > 2 * moved[30][1]
+
+
+def test_what_is_of_the_first_task_alone_is_not_asked_of_the_next():
+    images, labels = bright_channels(60)
+    weights = {"ant": 2.0, "bee": 1.0, "wasp": 1.0}
+    repurposer = lwf(target_class_count=3, class_weight=weights, validation=(images[:9], labels[:9])).fit(images, labels)
+    repurposer.add_task("two", images, labels == "ant").add_task("three", images, labels, validation=0)
+    assert repurposer.score(images, labels == "ant", task="two") > 0.9
+
+
+def test_another_setting_is_another_run_for_a_checkpoint(tmp_path):
+    images, labels = bright_channels(40)
+    lwf(augment={"shift": 1}, checkpoint_dir=tmp_path).fit(images, labels)
+    with pytest.raises(PersistenceError, match="is of another run"):
+        lwf(augment={"shift": 1}, checkpoint_dir=tmp_path, distillation_temperature=8).fit(images, labels)
+
+
+def test_both_inputs_are_read_where_the_new_head_needs_one_only():
+    random = np.random.default_rng(0)
+    data = {"image": random.normal(size=(30, 3, 8, 8)).astype("float32"),
+            "vector": random.normal(size=(30, 5)).astype("float32")}
+    for weight in (0, 1):
+        repurposer = lwf(two_input_network(), transfer_layer_name="flat", distillation_weight=weight).fit(data, [0, 1] * 15)
+        assert repurposer.predict_proba(data, task="source").shape == (30, 3)

@@ -131,7 +131,7 @@ def test_the_source_is_computed_once(method):
     layers = set(repurposer.cached_layers_)
     assert layers
     assert not any(layer.startswith(("module_", "target_")) for layer in layers - {"target_source"})
-    assert ("gap" in layers or "target_source" in layers) == (method != "ptu" or "gap" in layers)
+    assert ("target_source" in layers) == (method != "ptu")
 
 
 @pytest.mark.parametrize("method", METHODS)

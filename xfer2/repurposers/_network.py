@@ -82,7 +82,7 @@ class NeuralNetworkRepurposer(Repurposer):
         Changes images, of the network's first input, in training.
     cache : {"auto", False} or int
         Whether the outputs of the frozen part are kept: ``"auto"`` where nothing is augmented; a number K keeps them of K
-        views of each example, itself and K - 1 augmented ones.
+        views of each example, itself and K - 1 augmented ones. `mixup` then mixes these outputs.
     calibrate : bool
         Learn a temperature from the validation data, and use it where it helps.
     callbacks : sequence of Callback
@@ -97,7 +97,7 @@ class NeuralNetworkRepurposer(Repurposer):
     source_network_ : Network
         The source as it was read.
     network_ : Network
-        The target; its output is the class probabilities (n, k).
+        The target; its first output is the class probabilities (n, k).
     history_ : list of dict
         One an epoch; see `Trainer`. `history_frame` gives it as a table.
     best_epoch_ : int
@@ -194,6 +194,10 @@ class NeuralNetworkRepurposer(Repurposer):
         seed : int
         """
         return network
+
+    def _task(self) -> str:
+        """What the layer of the probabilities is called, ``TASK_probabilities``."""
+        return "target"
 
     def _with_objectives(self, target: Network) -> Network:
         """The target as it is trained: its logits are the first output, what the penalty needs are the others."""

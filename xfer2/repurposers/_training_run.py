@@ -90,7 +90,7 @@ class TrainingRun:
             temperature = useful_temperature(self._outputs(trained, held_out, logits), held_out.codes)
         last = last_features(trained)
         values = {name: array for name, array in trained.params.items() if name in target.graph.by_name}
-        whole, probabilities = served(params.with_params(target, values), temperature)
+        whole, probabilities = served(params.with_params(target, values), temperature, asked._task())
         distances = _estimators.fit_distances(self._outputs(trained, examples, last), codes)
         cached = cut.layers if cut else ()
         more = asked._more_learned(trained, examples.plain(), self.folder)
@@ -233,10 +233,8 @@ class TrainingRun:
 
 
 def with_outputs(network: Network, layers: Sequence[str]) -> Network:
-    """The network with its first output, then those of some layers, as far as it has them."""
-    graph = network.graph
-    more = [layer for layer in layers if layer in graph.by_name]
-    return edits.extract(network, [graph.outputs[0].node, *more])
+    """The network with its first output, then those of some layers."""
+    return edits.extract(network, [network.graph.outputs[0].node, *layers])
 
 
 def answering_layer(network: Network) -> str:
@@ -265,7 +263,8 @@ def with_probe(network: Network, examples: Examples, weights: np.ndarray | None,
     The regression is fitted to 5,000 examples at most, and to fewer where they have more than 13,000 features.
     """
     last = layer or last_features(network)
-    shape = examples.shapes().get(last) or symbols.layer_shapes(network)[last] or (1,)
+    _, (found,) = symbols.infer_shapes(network, outputs=[query.resolve_output(network.graph, last)])
+    shape = examples.shapes().get(last) or (found or (1,))[1:]
     count = min(_PROBE_ROWS, max(500, _PROBE_NUMBERS // math.prod(shape)))
     chosen = examples.rows(_spread_rows(examples.codes, count, seed))
     features = np.asarray(chosen.through(network, (last,), engine, batch_size, folder).arrays[last][:])
@@ -306,11 +305,17 @@ def _phases(network: Network, transferred: Collection[str], groups: int) -> list
 
 
 def _rates(network: Network, transferred: Collection[str], rate: float, decay: float) -> dict[str, float]:
-    """Multipliers of the learning rate of transferred parameters, smaller with every layer further from the output."""
+    """Multipliers of the learning rate of transferred parameters, smaller with every such layer on the way to the logits."""
+    moving = dict(_moving_layers(network, transferred))
+    depths = {network.graph.outputs[0].node: 0}  # of nodes: layers of `moving` behind them, on the longest way
+    for node in reversed(network.graph.nodes):
+        if node.name in depths:
+            for edge in node.inputs:
+                depths[edge.node] = max(depths.get(edge.node, 0), depths[node.name] + (node.name in moving))
     rates: dict[str, float] = {}
-    for depth, (_, own) in enumerate(reversed(_moving_layers(network, transferred))):
+    for layer, own in moving.items():
         for name in own:
-            rates.setdefault(name, rate * decay**depth)
+            rates[name] = min(rates.get(name, rate), rate * decay**depths.get(layer, 0))
     return rates
 
 
@@ -333,7 +338,7 @@ def last_features(network: Network) -> str:
     return f"{edge.node}_output{edge.output}" if several else edge.node
 
 
-def served(network: Network, temperature: float, prefix: str = "target") -> tuple[Network, str]:
+def served(network: Network, temperature: float, prefix: str) -> tuple[Network, str]:
     """The network with its first output divided by a temperature and a softmax on it, and the softmax's name."""
     scaled, probabilities = (fresh_name(network, name) for name in (f"{prefix}_scaled", f"{prefix}_probabilities"))
     graph = network.graph

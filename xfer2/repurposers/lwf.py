@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,9 +16,9 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._validation import check_at_least_zero, check_positive, parameter_error
 from xfer2.data.batches import open_batches
-from xfer2.exceptions import DataError
+from xfer2.exceptions import DataError, ModelError
 from xfer2.features.extractor import extract
-from xfer2.model_handler import edits
+from xfer2.model_handler import edits, symbols
 from xfer2.model_handler.graph import distillation, query
 from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.handler import ModelHandler
@@ -78,6 +80,9 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     ----------
     tasks_ : dict of str to numpy.ndarray
         Classes of every task by its name, the source's first.
+    network_ : Network
+        Its outputs are each task's probabilities, ``TASK_probabilities``, the last learned first; so are those of
+        `target_model` and of exported files.
     forgetting_ : list of dict
         For every task learned, with `old_data`: task, and the source task's accuracy before and after.
 
@@ -137,28 +142,39 @@ class LwfRepurposer(NeuralNetworkRepurposer):
             `task_name` is the source's.
         """
         self._check_parameters()
+        self._check_task("task_name", self.task_name, (SOURCE_TASK,))
         source = self._read_source()
         network, logits, classes = self._answering(source)
         outputs = (network.graph.outputs[0].node, logits, last_features(network))
-        known = {"tasks_": {SOURCE_TASK: classes}, "_outputs": {SOURCE_TASK: outputs}, "distances_": {SOURCE_TASK: {}},
-                 "forgetting_": [], "source_network_": source}
+        known = {"tasks_": {SOURCE_TASK: classes}, "_outputs": {SOURCE_TASK: outputs}, "forgetting_": [],
+                 "source_network_": source}
         self._grow(network, known, self.task_name, X, y)
         return self
 
-    def add_task(self, task: str, X: Any, y: Any = None) -> LwfRepurposer:
+    def add_task(self, task: str, X: Any, y: Any = None, validation: Any = None) -> LwfRepurposer:
         """Learn one more task; it is the one that predicts by default from then on.
+
+        `target_class_count` and a dict of class weights are of the first task, and not used here.
 
         Parameters
         ----------
         task : str
         X, y : data and labels
             As in `fit`.
+        validation : float or data, optional
+            As in the constructor; by default that, where it is a fraction, and else 0.15.
         """
         self._check_is_fitted()
         self._check_parameters()
-        kept = ("tasks_", "_outputs", "distances_", "forgetting_", "source_network_")
+        kept = ("tasks_", "_outputs", "forgetting_", "source_network_")
         known = {name: getattr(self, name) for name in kept}
-        self._grow(replace(self.network_, frozen=self.source_network_.frozen), known, task, X, y)
+        given = self.validation if validation is None else validation
+        settings: dict[str, Any] = {"validation": 0.15 if validation is None and not isinstance(given, Real) else given,
+                                    "target_class_count": None}
+        if isinstance(self.class_weight, dict):
+            settings["class_weight"] = None
+        self._check_task("task", task, self.tasks_)
+        self._grow(replace(self.network_, frozen=self.source_network_.frozen), known, task, X, y, **settings)
         return self
 
     # --- answers of one task -----------------------------------------------------------------------------------------
@@ -180,7 +196,10 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         return self.predict_proba(test_data, task)
 
     def predict_uncertainty(self, X: Any, task: str | None = None) -> Prediction:
-        """Labels, probabilities, logits; and distances from training data, of tasks that were learned here."""
+        """Labels, probabilities, logits; and distances from training data, of the task that was learned last.
+
+        What earlier tasks measured, they measured in layers that have changed since.
+        """
         return super(LwfRepurposer, self._of(task)).predict_uncertainty(X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, task: str | None = None) -> float:
@@ -203,29 +222,38 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     def _answering(self, source: Network) -> tuple[Network, str, np.ndarray]:
         """The source with a softmax on its logits, the logits' layer, and its classes."""
         owner = type(self).__name__
-        logits, count = distillation.find_logits(source.graph, query.single_output(source.graph, owner), owner,
-                                                 "Give a classifier, or use NeuralNetworkFineTuneRepurposer.")
+        remedy = "Give a classifier, or use NeuralNetworkFineTuneRepurposer."
+        logits, count, temperature = distillation.find_logits(
+            source.graph, query.single_output(source.graph, owner), owner, remedy)
+        handler = ModelHandler(source).extract(logits)
+        _, (shape,) = symbols.infer_shapes(handler.network)
+        if count < 2 or (shape is not None and math.prod(shape[1:]) != count):
+            raise ModelError(f"{owner}: the source has no head that tells classes apart: {logits!r} has the shape {shape}, "
+                             f"from a layer of {count} outputs. {remedy}")
+        if shape is not None and len(shape) > 2:
+            handler.add_layer_top(mx.sym.Flatten(mx.sym.var("data"), name=fresh_name(source, f"{SOURCE_TASK}_flat")))
         classes = np.arange(count) if self.source_classes is None else np.asarray(list(self.source_classes))
         if classes.shape != (count,) or len(np.unique(classes)) < count:
             raise parameter_error(owner, "source_classes", f"{count} different labels, one an output of the source",
                                   self.source_classes)
-        network, _ = served(edits.extract(source, [logits]), 1.0, SOURCE_TASK)
+        network, _ = served(handler.network, temperature, SOURCE_TASK)
         return replace(network, frozen=source.frozen), logits, classes
 
-    def _grow(self, network: Network, known: Mapping[str, Any], task: str, X: Any, y: Any) -> None:
-        """Learn a task in a network whose outputs are the known tasks' probabilities."""
-        self._check_task(task, known["tasks_"])
+    def _grow(self, network: Network, known: Mapping[str, Any], task: str, X: Any, y: Any, **settings: Any) -> None:
+        """Learn a task in a network whose outputs are the known tasks' probabilities; `settings` replace parameters."""
         source_output, classes = known["_outputs"][SOURCE_TASK][0], known["tasks_"][SOURCE_TASK]
         before = self._old_accuracy(network, source_output, classes)
         worker = copy.copy(self)
-        worker.task_name = task
+        for name, value in {"task_name": task, **settings}.items():
+            setattr(worker, name, value)
         if self.checkpoint_dir is not None:
             worker.checkpoint_dir = os.path.join(self.checkpoint_dir, task)
         learned = worker._learn(network, X, y)
         forgotten = [] if before is None else [{
             "task": task, "before": before, "after": self._old_accuracy(learned["network_"], source_output, classes)}]
-        for name, own in (("tasks_", "classes_"), ("_outputs", "_outputs"), ("distances_", "distances_")):
+        for name, own in (("tasks_", "classes_"), ("_outputs", "_outputs")):
             learned[name] = {**known[name], task: learned[own]}
+        learned["distances_"] = {**{name: {} for name in known["tasks_"]}, task: learned["distances_"]}
         learned.update(source_network_=known["source_network_"], forgetting_=known["forgetting_"] + forgotten)
         for name, value in learned.items():
             setattr(self, name, value)
@@ -248,8 +276,12 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         own = self.transfer_layer_name or features_layer(
             owner, edits.extract(network, [network.graph.outputs[-1].node]), "Say transfer_layer_name.")
         name = fresh_name(network, f"{self.task_name}_logits")
-        target = ModelHandler(edits.with_graph(network, distillation.with_head(network.graph, own, name, class_count)))
-        return target.freeze(self.fixed_layers) if self.fixed_layers else target
+        if self.fixed_layers:
+            source.freeze(self.fixed_layers)
+        return ModelHandler(edits.with_graph(source.network, distillation.with_head(network.graph, own, name, class_count)))
+
+    def _task(self) -> str:
+        return self.task_name
 
     def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
                     seed: int) -> Network:
@@ -257,6 +289,8 @@ class LwfRepurposer(NeuralNetworkRepurposer):
 
     def _with_objectives(self, target: Network) -> Network:
         """With the old heads' losses against a frozen copy of them, which is computed once like all that is frozen."""
+        if not self.distillation_weight and not self.triplet_weight:
+            return target
         student = with_outputs(target, (last_features(target),) if self.triplet_weight else ())
         if not self.distillation_weight:
             return student
@@ -285,12 +319,12 @@ class LwfRepurposer(NeuralNetworkRepurposer):
             check_at_least_zero(owner, name, getattr(self, name))
         check_positive(owner, "distillation_temperature", self.distillation_temperature)
 
-    def _check_task(self, task: str, known: Collection[str]) -> None:
+    def _check_task(self, name: str, task: str, known: Collection[str]) -> None:
         owner = type(self).__name__
         if not isinstance(task, str) or not re.fullmatch(r"[\w-]+", task):
-            raise parameter_error(owner, "task_name", "letters, digits, _ and -", task)
+            raise parameter_error(owner, name, "letters, digits, _ and -", task)
         if task in known:
-            raise parameter_error(owner, "task_name", "the name of no task yet; there are " + ", ".join(known), task)
+            raise parameter_error(owner, name, "the name of no task yet; there are " + ", ".join(known), task)
 
     def _saved_parameters(self) -> dict[str, Any]:
         return {**super()._saved_parameters(), "old_data": None}

@@ -45,8 +45,8 @@ class PtuRepurposer(NeuralNetworkRepurposer):
         Of what a unit makes of the source's output.
     start : {"random", "source"}
         Where the target's own layers start: drawn anew as in the paper, or as the source's, with update gates nearly closed,
-        which is fine-tuning to begin with. The second is better where layers are hard to train from nothing, as recurrent
-        ones are.
+        which is fine-tuning to begin with, at the rate of new parameters. The second is better where layers are hard to
+        train from nothing, as recurrent ones are.
     penalty : {"l1", "l2", "filter", "channel"}, optional
         Of the units' weights; ``"filter"`` and ``"channel"`` are group lassos over their outputs and inputs.
     penalty_weight : float
@@ -145,5 +145,5 @@ class PtuRepurposer(NeuralNetworkRepurposer):
             pair, _, rest = linear.inputs[1].node.rpartition("_unit_")
             mean = np.asarray(pooled.arrays[node.name][:]).mean(axis=0)
             found.setdefault(pair, {}).setdefault(rest[0], []).append(mean)
-        return {"gates_": {pair.removeprefix("target_"): (np.mean(means["z"], axis=0), np.mean(means["r"], axis=0))
+        return {"gates_": {pair.removeprefix("target").lstrip("_"): tuple(np.mean(means[gate], axis=0) for gate in "zr")
                            for pair, means in found.items()}}

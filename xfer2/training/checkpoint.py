@@ -112,11 +112,18 @@ def identity(trainer: Any, seed: int, values: Mapping[str, np.ndarray], inputs: 
     others = {name: _said(getattr(trainer, name)) for name in ("schedule", "augment", "loss", "penalty", "class_weights")}
     parameters = trainer.block.collect_params().values()
     found = {
-        **settings, **others, "seed": seed, "moving parameters": [p.name for p in parameters if p.grad_req != "null"],
+        **settings, **others, "steps": trainer.steps_per_epoch(codes), "graph": _graph_sum(trainer.block), "seed": seed,
+        "moving parameters": [p.name for p in parameters if p.grad_req != "null"],
         "shapes": [[p.name, list(p.shape)] for p in parameters], "start": _sum(*values.values()),
         "examples": len(codes), "labels": _sum(codes), "inputs": _sum(*(_some_rows(array) for array in inputs)),
         "validation data": None if held_out is None else _sum(held_out[1], *(_some_rows(array) for array in held_out[0]))}
     return json.loads(json.dumps(found, default=str))  # as a file gives it back
+
+
+def _graph_sum(block: Any) -> int:
+    """Of what a block computes, once it has computed something."""
+    traced = getattr(block, "_cached_graph", ())
+    return zlib.crc32(traced[1].tojson().encode()) if traced else 0
 
 
 def _said(value: Any) -> str:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from xfer2.exceptions import ModelError
 from xfer2.model_handler.graph import compose, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 
-_POOLED = query.SHAPING | {"Pooling", "Activation", "relu", "Dropout", "mean"}  # may follow a convolution that answers
-_SCALED = frozenset({"_mul_scalar", "_div_scalar"})
+_SOFTMAXES = frozenset({"softmax", "log_softmax", "SoftmaxActivation", "SoftmaxOutput", "Softmax"})
+_SCALED = query.SHAPING | {"_mul_scalar", "_div_scalar"}  # between a head and its softmax
+_POOLED = _SCALED | {"Pooling", "Activation", "relu", "Dropout", "mean"}  # where the head is a convolution
 
 
-def find_logits(graph: Graph, output: Edge, owner: str, remedy: str) -> tuple[str, int]:
-    """The layer that gives the logits of an output, what its softmax reads or the output itself, and how many there are.
+def find_logits(graph: Graph, output: Edge, owner: str, remedy: str) -> tuple[str, int, float]:
+    """What the softmax of a classifier's output reads, how many logits its head has, and the softmax's temperature.
 
     Parameters
     ----------
     graph : Graph
     output : Edge
-        A classifier's: below it, with nothing between but softmax and shape, is a dense layer, or a convolution that is
-        pooled.
+        With no softmax, it is taken for the logits. The head is a dense layer with nothing but a scale behind it, or a
+        convolution that may be pooled.
     owner, remedy : str
         For the message.
 
@@ -29,18 +31,24 @@ def find_logits(graph: Graph, output: Edge, owner: str, remedy: str) -> tuple[st
     ModelError
         There is no such head.
     """
-    node = graph.by_name[output.node]
-    while node.op in query.ANSWERS | query.SHAPING | _SCALED:
-        if node.op in query.ANSWERS | _SCALED:
+    node, temperature = graph.by_name[output.node], 1.0
+    while node.op in _SOFTMAXES | query.SHAPING:
+        if node.op in _SOFTMAXES:
             output = node.inputs[0]
+            given = node.attrs.get("temperature", "None")
+            temperature = 1.0 if given == "None" else float(given)
         node = graph.by_name[node.inputs[0].node]
-    head = node
-    while head.op in _POOLED:
-        head = graph.by_name[head.inputs[0].node]
-    if node.op != "FullyConnected" and not (head.op == "Convolution" and head is not node):
-        raise ModelError(f"{owner}: the source has no head, a dense layer or a pooled convolution with nothing but softmax "
-                         f"behind it: its output comes from {node.name!r} ({node.op or 'an input'}). {remedy}")
-    return output.node, int(head.attrs["num_hidden" if head.op == "FullyConnected" else "num_filter"])
+    last = node
+    while node.op in _SCALED:
+        node = graph.by_name[node.inputs[0].node]
+    if node.op == "FullyConnected":
+        return output.node, int(node.attrs["num_hidden"]), temperature
+    while node.op in _POOLED:
+        node = graph.by_name[node.inputs[0].node]
+    if node.op == "Convolution":
+        return output.node, int(node.attrs["num_filter"]), temperature
+    raise ModelError(f"{owner}: the source has no head, a dense layer or a convolution with nothing but pooling and softmax "
+                     f"behind it: its output comes from {last.name!r} ({last.op or 'an input'}). {remedy}")
 
 
 def with_head(graph: Graph, layer: str, name: str, count: int) -> Graph:
@@ -58,6 +66,7 @@ def as_predicted(graph: Graph) -> Graph:
     Where BatchNorm is above it, nothing is changed: its statistics are of one place.
     """
     needed = query.ancestors(graph, [edge.node for edge in graph.outputs])
+    taken = set(graph.by_name)
     copies: list[Node] = []
     routes: dict[tuple[str, int], Edge] = {}
     for node in graph.nodes:
@@ -68,7 +77,7 @@ def as_predicted(graph: Graph) -> Graph:
             continue
         moved = compose.redirect(node, routes)
         if moved is not node:
-            copies.append(replace(moved, name=f"{node.name}_sure"))
+            copies.append(replace(moved, name=_fresh(f"{node.name}_sure", taken)))
             routes.update({(node.name, number): Edge(copies[-1].name, number)
                            for number in query.used_outputs(graph, node.name)})
     if any(node.op in query.BATCH_NORMS for node in copies):
@@ -86,13 +95,24 @@ def distilled(graph: Graph, count: int, temperature: float) -> Graph:
     Li and Hoiem 2016, Learning without Forgetting, arXiv:1606.09282, equations 2 and 3.
     """
     nodes, ends = list(graph.nodes), list(graph.outputs[:-2 * count])
+    taken = set(graph.by_name)
+
+    def put(name: str, op: str, attrs: Mapping[str, str], *inputs: Edge) -> Edge:
+        nodes.append(Node(_fresh(name, taken), op, attrs, inputs))
+        return Edge(nodes[-1].name)
+
+    softness = {"axis": "-1", "temperature": repr(float(temperature))}
     for now, before in zip(graph.outputs[-2 * count:-count], graph.outputs[-count:], strict=True):
-        layer, softness = now.node, {"axis": "-1", "temperature": repr(float(temperature))}
-        said = Node(f"{before.node}_said", "softmax", softness, (before,))
-        says = Node(f"{layer}_says", "log_softmax", softness, (now,))
-        product = Node(f"{layer}_product", "elemwise_mul", {}, (Edge(said.name), Edge(says.name)))
-        total = Node(f"{layer}_total", "sum", {"axis": "1"}, (Edge(product.name),))
-        loss = Node(f"{layer}_distillation", "_mul_scalar", {"scalar": "-1.0"}, (Edge(total.name),))
-        nodes += [said, says, product, total, loss]
-        ends.append(Edge(loss.name))
+        said = put(f"{before.node}_said", "softmax", softness, before)
+        says = put(f"{now.node}_says", "log_softmax", softness, now)
+        total = put(f"{now.node}_total", "sum", {"axis": "1"}, put(f"{now.node}_product", "elemwise_mul", {}, said, says))
+        ends.append(put(f"{now.node}_distillation", "_mul_scalar", {"scalar": "-1.0"}, total))
     return Graph(tuple(nodes), tuple(ends), graph.attrs)
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    """The name, with underscores behind it while it is taken; it then is."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
