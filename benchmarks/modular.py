@@ -99,7 +99,8 @@ def accuracy(task, way, shots, seed):
 
 def compare(task, log, workers):
     """Print a table for every number of images, and the means."""
-    done = [json.loads(line) for line in log.read_text().splitlines()] if log and log.exists() else []
+    lines = log.read_text().splitlines() if log and log.exists() else []
+    done = [json.loads(line) for line in lines if line.endswith("}")]  # the last may be torn
     known = {(one["way"], one["shots"], one["seed"]) for one in done}
     wanted = [(way, shots, seed) for shots in SHOTS for seed in SEEDS for way in WAYS
               if (way, shots, seed) not in known]

@@ -14,6 +14,7 @@ from xfer2._mxnet import mx
 from xfer2.exceptions import DataError, LayerNotFoundError, ModelError, ParameterError, PersistenceError
 from xfer2.model_handler import ModelHandler, edits, params, sources, targets
 from xfer2.model_handler.graph import distillation
+from xfer2.training.callbacks import Callback
 
 SETTINGS = {"num_epochs": 4, "batch_size": 16, "random_state": 0, "learning_rate": 0.01}
 
@@ -268,3 +269,19 @@ def test_both_inputs_are_read_where_the_new_head_needs_one_only():
     for weight in (0, 1):
         repurposer = lwf(two_input_network(), transfer_layer_name="flat", distillation_weight=weight).fit(data, [0, 1] * 15)
         assert repurposer.predict_proba(data, task="source").shape == (30, 3)
+
+
+def test_layers_are_as_deep_as_in_fine_tuning_and_old_heads_do_not_count():
+    found = []
+
+    class Spy(Callback):
+        def on_fit_start(self, trainer):
+            found.append({name: p.lr_mult for name, p in trainer.block.collect_params().items() if p.grad_req != "null"})
+
+    images, labels = bright_channels(30)
+    settings = {**SETTINGS, "num_epochs": 1, "depth_decay": 0.1, "callbacks": [Spy()]}
+    xfer2.NeuralNetworkFineTuneRepurposer(residual_network(), "gap", **settings).fit(images, labels)
+    xfer2.LwfRepurposer(residual_network(), **settings).fit(images, labels).add_task("more", images, labels)
+    tuned, first, second = found
+    for name in ("stem_weight", "a_conv_weight", "b_bn_gamma"):
+        assert tuned[name] == first[name] == second[name] < 0.3
