@@ -64,7 +64,8 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     source_classes : sequence, optional
         Labels of the source's outputs; by default 0, 1, ...
     distillation_weight : float
-        Of the old heads' loss beside the new one's; with 0 this is fine-tuning.
+        Of the old heads' loss beside the new one's; with 0 this is fine-tuning. The default is the square of the default
+        temperature, which makes up for the gradients that softening makes small (Hinton et al. 2015, arXiv:1503.02531).
     distillation_temperature : float
         Above 1, small probabilities of the old heads count for more.
     triplet_weight : float
@@ -108,7 +109,7 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
                  num_epochs: int = 30, fixed_layers: str | Sequence[str] = (), task_name: str = "target",
-                 source_classes: Sequence[Any] | None = None, distillation_weight: float = 2.0,
+                 source_classes: Sequence[Any] | None = None, distillation_weight: float = 4.0,
                  distillation_temperature: float = 2.0, triplet_weight: float = 0.0, triplet_margin: float = 0.2,
                  old_data: Any = None, **settings: Any) -> None:
         super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
