@@ -157,7 +157,8 @@ def test_a_triplet_loss_draws_the_features_of_a_class_together():
     images, labels = bright_channels(120, noise=1.5)
     apart = []
     for weight in (0, 5.0):
-        found = lwf(triplet_weight=weight, transferred_rate=1, num_epochs=10, validation=0).fit(images, labels)
+        found = lwf(triplet_weight=weight, distillation_weight=1, transferred_rate=1, num_epochs=10,
+                    validation=0).fit(images, labels)
         features = ModelHandler(found.network_).features(images, "gap")["gap"].reshape(120, -1)
         features /= np.linalg.norm(features, axis=1, keepdims=True)
         within = np.mean([np.linalg.norm(features[labels == label] - features[labels == label].mean(axis=0), axis=1).mean()

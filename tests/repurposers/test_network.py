@@ -414,7 +414,7 @@ def test_a_target_that_gives_no_logits_is_refused():
         def _make_target(self, source, class_count):
             return source.truncate("gap")
 
-    with pytest.raises(ModelError, match=r"Odd: the target must have one output of shape \(n, 3\), the logits"):
+    with pytest.raises(ModelError, match=r"Odd: the target's first output must be the logits, of shape \(n, 3\)"):
         Odd(residual_network()).fit(*bright_channels(30))
 
 
