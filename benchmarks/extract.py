@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from records import SHARED, read_records, squeezenet_input
+import records
+from records import read_records, squeezenet_input
 
 LAYERS = ["conv1", "fire5_concat", "pool_final"]
 SIZES = (256, 1024)
@@ -35,14 +36,11 @@ def measure(shared, count, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=SHARED)
+    parser = records.parser(__doc__)
     parser.add_argument("--scratch", type=Path, default=None, help="folder for the features (default: the system's)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each size; the median is printed")
     parser.add_argument("--images", type=int, default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if not arguments.shared.is_dir():
-        parser.error(f"--shared: there is no folder {str(arguments.shared)!r}")
     if arguments.images:
         with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
             print(json.dumps(measure(arguments.shared, arguments.images, Path(folder))))

@@ -5,14 +5,10 @@ images, as many epochs, no validation images. The old task is the test images of
 more tasks follow. ``make bench-forgetting`` runs it; it needs ../shared.
 """
 
-import argparse
-import multiprocessing
-import os
 import statistics
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
-from records import SHARED, draw, read_cifar100, read_records
+import records
+from records import draw, read_cifar100, read_records
 
 SOURCE = "zoo:cifar10-cnn"
 TASKS = {"first": range(10), "second": range(10, 20), "third": range(20, 30)}
@@ -41,16 +37,12 @@ def learned(tasks, old, way, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=SHARED)
+    parser = records.parser(__doc__)
     parser.add_argument("--workers", type=int, default=2, help="processes")
     arguments = parser.parse_args()
-    if not arguments.shared.is_dir():
-        parser.error(f"--shared: there is no folder {str(arguments.shared)!r}")
     tasks = {name: read_cifar100(arguments.shared, labels) for name, labels in TASKS.items()}
     old = read_records(arguments.shared / "data" / "cifar10_test.rec")
-    os.environ.update(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // arguments.workers)))
-    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
+    with records.processes(arguments.workers) as pool:
         found = {(way, seed): pool.submit(learned, tasks, old, way, seed)
                  for seed in SEEDS for way in ("fine-tune", "lwf")}
         print("seed  fine-tune: new, old task before and after   lwf: new, old task after 1, 2 and 3 tasks, all tasks then")

@@ -18,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from records import SHARED, read_records, squeezenet_input
+import records
+from records import read_records, squeezenet_input
 
 UNLIKE = """
     orchid poppy rose sunflower tulip bottle bowl can cup plate apple mushroom orange pear sweet_pepper clock keyboard lamp
@@ -148,14 +149,11 @@ def large_tables(shared, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=SHARED)
+    parser = records.parser(__doc__)
     parser.add_argument("--scratch", type=Path, default=None, help="folder for the features (default: the system's)")
     parser.add_argument("--small", action="store_true", help="the first table only")
     parser.add_argument("--head", default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if not arguments.shared.is_dir():
-        parser.error(f"--shared: there is no folder {str(arguments.shared)!r}")
     if arguments.head:
         large_fit(arguments.head, arguments.scratch)
         return

@@ -7,17 +7,15 @@ count five times; scratch 100), and else its defaults. ``make bench-modular`` ru
 FILE`` a run that was ended goes on where it was, if the code is the same.
 """
 
-import argparse
 import json
-import multiprocessing
-import os
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
-from records import SHARED, draw, read_cifar100
+import records
+from records import draw, read_cifar100
 
 SOURCE = "zoo:cifar10-cnn"
 LABELS = range(10)  # the first ten names of CIFAR-100
@@ -104,8 +102,7 @@ def compare(task, log, workers):
     known = {(one["way"], one["shots"], one["seed"]) for one in done}
     wanted = [(way, shots, seed) for shots in SHOTS for seed in SEEDS for way in WAYS
               if (way, shots, seed) not in known]
-    os.environ.update(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // workers)))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with records.processes(workers) as pool:
         for future in as_completed([pool.submit(accuracy, task, *key) for key in wanted]):
             done.append(future.result())
             if log:
@@ -125,13 +122,10 @@ def compare(task, log, workers):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=SHARED)
+    parser = records.parser(__doc__)
     parser.add_argument("--log", type=Path, help="keeps what was found, one line each; taken up where it is there")
     parser.add_argument("--workers", type=int, default=2, help="processes of the comparison")
     arguments = parser.parse_args()
-    if not arguments.shared.is_dir():
-        parser.error(f"--shared: there is no folder {str(arguments.shared)!r}")
     task = read_cifar100(arguments.shared, LABELS)
     print("Seconds of an epoch over 600 images, and of a plain loop over the trainable part (bound 1.25 times)")
     for way in MODULAR:

@@ -6,15 +6,10 @@ too (Zhang et al. 2018, table 2). PTU starts its target from random numbers, as 
 ``make bench-omniglot`` runs it; it needs ../shared.
 """
 
-import argparse
-import multiprocessing
-import os
 import statistics
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import numpy as np
-from records import SHARED
+import records
 
 SOURCE, STATE = "zoo:mnist-rnn", "step27_tanh"
 ALPHABETS = {"Greek": 0.5139, "Latin": 0.6795, "Korean": 0.55}  # and what PTU reached in the paper
@@ -71,15 +66,11 @@ def accuracy(path, alphabet, way, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=SHARED)
+    parser = records.parser(__doc__)
     parser.add_argument("--workers", type=int, default=2, help="processes")
     arguments = parser.parse_args()
     path = arguments.shared / "data" / "omniglot_small1.npz"
-    if not path.is_file():
-        parser.error(f"--shared: there is no file {str(path)!r}")
-    os.environ.update(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // arguments.workers)))
-    with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
+    with records.processes(arguments.workers) as pool:
         found = {(alphabet, way): [pool.submit(accuracy, path, alphabet, way, seed) for seed in SEEDS]
                  for alphabet in ALPHABETS for way in WAYS}
         for alphabet, published in ALPHABETS.items():

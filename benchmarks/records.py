@@ -1,11 +1,34 @@
-"""What the benchmarks share: where the data are, records of CIFAR as arrays, some images of each class."""
+"""What the benchmarks share: arguments, processes, records of CIFAR as arrays, some images of each class."""
 
+import argparse
 import io
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def parser(doc):
+    """Of a benchmark's arguments, ``--shared`` among them: a folder that is there."""
+    made = argparse.ArgumentParser(description=doc.splitlines()[0])
+    made.add_argument("--shared", type=_folder, default=str(SHARED))
+    return made
+
+
+def _folder(text):
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {str(text)!r}")
+    return Path(text)
+
+
+def processes(workers):
+    """So many processes, to each its share of the processors; none of them has loaded anything."""
+    os.environ.update(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // workers)))
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
 
 
 def read_records(path, count=None, labels=None):

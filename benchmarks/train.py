@@ -5,13 +5,12 @@ a network of its own. The second compares, over five seeds, logistic regression 
 defaults, and training the same network from scratch. ``make bench-train`` runs it; it needs ../shared.
 """
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
-from records import SHARED, draw, read_cifar100
+import records
+from records import draw, read_cifar100
 
 SOURCE = "zoo:cifar10-resnet28"
 CLASSES = np.arange(10)  # the first ten names of CIFAR-100
@@ -103,12 +102,9 @@ def compare(task):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, default=SHARED)
+    parser = records.parser(__doc__)
     parser.add_argument("--epochs", type=int, default=10, help="epochs of the first part, at least 2")
     arguments = parser.parse_args()
-    if not arguments.shared.is_dir():
-        parser.error(f"--shared: there is no folder {str(arguments.shared)!r}")
     task = read_cifar100(arguments.shared, CLASSES.tolist())
     cost(*draw(*task["train"], SHOTS, 0), arguments.epochs)
     compare(task)

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from xfer2.data.batches import Batch, Batches, open_batches
+from xfer2.exceptions import DataError
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features, SpillingStore
 from xfer2.heads._features import shuffled_by_class
 from xfer2.model_handler.network import Network
+from xfer2.uncertainty.predictions import label_codes
 
 _LARGEST_IN_MEMORY = 2 << 30  # bytes; more is kept in files, memory-mapped
 
@@ -136,6 +138,18 @@ def read_examples(owner: str, network: Network, X: Any, y: Any, layers: tuple[st
 
     stream = Batches(read, None if batches.size is None else batches.size * views)
     return extract(network, stream, layers, store=_store(folder, stream.size), engine=engine, inputs=inputs), shapes
+
+
+def data_and_labels(given: Any) -> tuple[Any, Any]:
+    """What was given as data that carry labels, or as a pair of both."""
+    return given if isinstance(given, tuple) else (given, None)
+
+
+def known_codes(owner: str, features: Features, classes: np.ndarray) -> np.ndarray:
+    """The column of each example's label (n,), or an error where there are none or one is no class."""
+    if features.labels is None:
+        raise DataError(f"{owner}: the data carry no labels; give a pair of data and labels.")
+    return label_codes(owner, features.labels, classes, len(features))
 
 
 def _store(folder: str, size: int | None) -> SpillingStore:

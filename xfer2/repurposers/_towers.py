@@ -11,6 +11,7 @@ from xfer2._mxnet import mx
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import edits, sources, symbols
 from xfer2.model_handler.graph import towers
+from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
@@ -20,7 +21,6 @@ from xfer2.repurposers._training_run import (
     add_dense,
     features_layer,
     features_suffice,
-    fresh_name,
     last_features,
     with_probe,
 )
@@ -60,12 +60,12 @@ class TowerRepurposer(NeuralNetworkRepurposer):
             if shape is not None and len(shape) < 2:
                 raise ModelError(f"{type(self).__name__}: the {part} must give features (n, ...); its output has the shape "
                                  f"{shape}.")
-        names = [fresh_name(network, f"target_{part}") for part in _PARTS]
+        names = [fresh_name(f"target_{part}", network.graph.by_name) for part in _PARTS]
         one, two = (mx.sym.Flatten(mx.sym.var(f"input{number}"), name=name) for number, name in enumerate(names[:2]))
         x = mx.sym.Concat(one, two, dim=1, name=names[2])
         for number, size in enumerate(hidden_units):
-            x = mx.sym.FullyConnected(x, num_hidden=size, name=fresh_name(network, f"target_dense{number}"))
-            x = mx.sym.Activation(x, act_type="relu", name=fresh_name(network, f"target_relu{number}"))
+            x = mx.sym.FullyConnected(x, num_hidden=size, name=fresh_name(f"target_dense{number}", network.graph.by_name))
+            x = mx.sym.Activation(x, act_type="relu", name=fresh_name(f"target_relu{number}", network.graph.by_name))
         return add_dense(ModelHandler(edits.compose_networks(network, sources.read(x))), class_count)
 
     def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
@@ -93,10 +93,10 @@ def as_frozen(source: Network, graph: Graph | None = None) -> Network:
     return edits.with_graph(source, graph, frozen=frozenset(layers).intersection(graph.by_name))
 
 
-def module_features(network: Network) -> tuple[str, ...]:
+def module_features(network: Network) -> str:
     """The layer that gives the module's features, flat."""
     joint = [node for node in network.graph.nodes if node.op == "Concat" and node.name.startswith(f"target_{_PARTS[2]}")]
-    return (joint[-1].inputs[1].node,)
+    return joint[-1].inputs[1].node
 
 
 def fresh_prefix(network: Network, prefix: str) -> str:

@@ -18,20 +18,20 @@ from xfer2._mxnet import mx
 from xfer2._random import child_seed
 from xfer2._validation import parameter_error
 from xfer2.data.batches import open_batches
-from xfer2.exceptions import DataError, ModelError, TrainingError
+from xfer2.exceptions import ModelError, TrainingError
 from xfer2.features.engines.base import EngineFactory
 from xfer2.heads.logistic_regression import LogisticRegressionHead
 from xfer2.model_handler import edits, params, symbols, targets
 from xfer2.model_handler.frozen import Frontier, frontier
 from xfer2.model_handler.graph import edit, query
+from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
-from xfer2.repurposers._examples import Examples, held_out_rows, read_examples
+from xfer2.repurposers._examples import Examples, data_and_labels, held_out_rows, known_codes, read_examples
 from xfer2.training.losses import class_weights
 from xfer2.uncertainty.calibration import useful_temperature
-from xfer2.uncertainty.predictions import label_codes
 
 logger = logging.getLogger("xfer2")
 
@@ -163,12 +163,8 @@ class TrainingRun:
 
     def _given(self, validation: Any, classes: np.ndarray) -> Examples:
         """Validation data that were given."""
-        owner = f"{type(self.repurposer).__name__}, validation"
-        X, y = validation if isinstance(validation, tuple) else (validation, None)
-        features, _ = self._read(X, y)
-        if features.labels is None:
-            raise DataError(f"{owner}: the data carry no labels; give a pair of data and labels.")
-        codes = label_codes(owner, features.labels, classes, len(features))
+        features, _ = self._read(*data_and_labels(validation))
+        codes = known_codes(f"{type(self.repurposer).__name__}, validation", features, classes)
         return Examples({name: features[name] for name in features.layers}, codes)
 
     def _through(self, examples: Examples, network: Network, cut: Frontier, folder: str) -> Examples:
@@ -245,7 +241,7 @@ def answering_layer(network: Network) -> str:
 
 def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:
     """A dense layer on the output, its parameters without values."""
-    name = fresh_name(handler.network, "target_logits")
+    name = fresh_name("target_logits", handler.network.graph.by_name)
     return handler.add_layer_top(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=class_count, name=name))
 
 
@@ -263,8 +259,10 @@ def with_probe(network: Network, examples: Examples, weights: np.ndarray | None,
     The regression is fitted to 5,000 examples at most, and to fewer where they have more than 13,000 features.
     """
     last = layer or last_features(network)
-    _, (found,) = symbols.infer_shapes(network, outputs=[query.resolve_output(network.graph, last)])
-    shape = examples.shapes().get(last) or (found or (1,))[1:]
+    shape = examples.shapes().get(last)
+    if shape is None:
+        _, (found,) = symbols.infer_shapes(network, outputs=[query.resolve_output(network.graph, last)])
+        shape = (found or ())[1:]
     count = min(_PROBE_ROWS, max(500, _PROBE_NUMBERS // math.prod(shape)))
     chosen = examples.rows(_spread_rows(examples.codes, count, seed))
     features = np.asarray(chosen.through(network, (last,), engine, batch_size, folder).arrays[last][:])
@@ -340,16 +338,9 @@ def last_features(network: Network) -> str:
 
 def served(network: Network, temperature: float, prefix: str) -> tuple[Network, str]:
     """The network with its first output divided by a temperature and a softmax on it, and the softmax's name."""
-    scaled, probabilities = (fresh_name(network, name) for name in (f"{prefix}_scaled", f"{prefix}_probabilities"))
     graph = network.graph
+    scaled, probabilities = (fresh_name(f"{prefix}_{name}", graph.by_name) for name in ("scaled", "probabilities"))
     tail = (Node(scaled, "_mul_scalar", {"scalar": repr(1 / temperature)}, graph.outputs[:1]),
             Node(probabilities, "softmax", {"axis": "-1"}, (Edge(scaled),)))
     whole = Graph(graph.nodes + tail, (Edge(probabilities), *graph.outputs[1:]), graph.attrs)
     return edits.with_graph(network, whole, frozen=frozenset()), probabilities
-
-
-def fresh_name(network: Network, name: str) -> str:
-    """The name, with underscores behind it while the network has it already."""
-    while name in network.graph.by_name:
-        name += "_"
-    return name

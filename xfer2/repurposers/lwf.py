@@ -16,27 +16,27 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._validation import check_at_least_zero, check_positive, parameter_error
 from xfer2.data.batches import open_batches
-from xfer2.exceptions import DataError, ModelError
+from xfer2.exceptions import ModelError
 from xfer2.features.extractor import extract
 from xfer2.model_handler import edits, symbols
 from xfer2.model_handler.graph import distillation, query
+from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._examples import Examples
+from xfer2.repurposers._examples import Examples, data_and_labels, known_codes
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix
 from xfer2.repurposers._training_run import (
     features_layer,
     features_suffice,
-    fresh_name,
     last_features,
     served,
     with_outputs,
     with_probe,
 )
 from xfer2.training.regularizers import DistillationPenalty
-from xfer2.uncertainty.predictions import Prediction, label_codes
+from xfer2.uncertainty.predictions import Prediction
 
 SOURCE_TASK = "source"
 
@@ -169,9 +169,9 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         self._check_parameters()
         kept = ("tasks_", "_outputs", "forgetting_", "source_network_")
         known = {name: getattr(self, name) for name in kept}
-        given = self.validation if validation is None else validation
-        settings: dict[str, Any] = {"validation": 0.15 if validation is None and not isinstance(given, Real) else given,
-                                    "target_class_count": None}
+        if validation is None:
+            validation = self.validation if isinstance(self.validation, Real) else 0.15
+        settings: dict[str, Any] = {"validation": validation, "target_class_count": None}
         if isinstance(self.class_weight, dict):
             settings["class_weight"] = None
         self._check_task("task", task, self.tasks_)
@@ -232,7 +232,8 @@ class LwfRepurposer(NeuralNetworkRepurposer):
             raise ModelError(f"{owner}: the source has no head that tells classes apart: {logits!r} has the shape {shape}, "
                              f"from a layer of {count} outputs. {remedy}")
         if shape is not None and len(shape) > 2:
-            handler.add_layer_top(mx.sym.Flatten(mx.sym.var("data"), name=fresh_name(source, f"{SOURCE_TASK}_flat")))
+            name = fresh_name(f"{SOURCE_TASK}_flat", source.graph.by_name)
+            handler.add_layer_top(mx.sym.Flatten(mx.sym.var("data"), name=name))
         classes = np.arange(count) if self.source_classes is None else np.asarray(list(self.source_classes))
         if classes.shape != (count,) or len(np.unique(classes)) < count:
             raise parameter_error(owner, "source_classes", f"{count} different labels, one an output of the source",
@@ -264,19 +265,17 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         if self.old_data is None:
             return None
         owner = f"{type(self).__name__}, old_data"
-        X, y = self.old_data if isinstance(self.old_data, tuple) else (self.old_data, None)
+        X, y = data_and_labels(self.old_data)
         found = extract(network, open_batches(X, network, y, self.batch_size, self.errors, owner), (output,),
                         engine=self._engine())
-        if found.labels is None:
-            raise DataError(f"{owner}: the data carry no labels; give a pair of data and labels.")
-        return float((found.flat(output).argmax(axis=1) == label_codes(owner, found.labels, classes, len(found))).mean())
+        return float((found.flat(output).argmax(axis=1) == known_codes(owner, found, classes)).mean())
 
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
         network = source.network
         own = self.transfer_layer_name or features_layer(
             owner, edits.extract(network, [network.graph.outputs[-1].node]), "Say transfer_layer_name.")
-        name = fresh_name(network, f"{self.task_name}_logits")
+        name = fresh_name(f"{self.task_name}_logits", network.graph.by_name)
         if self.fixed_layers:
             source.freeze(self.fixed_layers)
         return ModelHandler(edits.with_graph(source.network, distillation.with_head(network.graph, own, name, class_count)))

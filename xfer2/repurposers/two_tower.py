@@ -94,7 +94,7 @@ class TwoTowerRepurposer(TowerRepurposer):
         return BalancedTrainer(block, repeats=self.repeats, **settings)
 
     def _with_objectives(self, network: Network) -> Network:
-        return with_outputs(network, module_features(network))
+        return with_outputs(network, [module_features(network)])
 
     def _make_penalty(self) -> ActivityPenalty:
         return ActivityPenalty(self.activity_l2)

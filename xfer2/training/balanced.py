@@ -41,9 +41,8 @@ class BalancedTrainer(Trainer):
     def iterate(self, inputs: Inputs, codes: np.ndarray, random: np.random.Generator) -> Iterator[tuple[Inputs, np.ndarray]]:
         """Balanced batches, each `repeats` times."""
         for rows in balanced_batches(codes, self.batch_size, random):
-            read = rows if self.views == 1 else rows * self.views + random.integers(0, self.views, len(rows))
-            for _ in range(self.repeats):
-                yield [array[read] for array in inputs], codes[rows]
+            batch = self.take(inputs, codes, rows, random)
+            yield from [batch] * self.repeats
 
 
 def balanced_batches(codes: np.ndarray, batch_size: int, random: np.random.Generator) -> Iterator[np.ndarray]:

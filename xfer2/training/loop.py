@@ -244,8 +244,13 @@ class Trainer:
         order = random.permutation(len(codes))
         for start in range(0, len(order), self.batch_size):
             rows = np.sort(order[start:start + self.batch_size])  # sorted: arrays on disk are read in their order
-            read = rows if self.views == 1 else rows * self.views + random.integers(0, self.views, len(rows))
-            yield [array[read] for array in inputs], codes[rows]
+            yield self.take(inputs, codes, rows, random)
+
+    def take(self, inputs: Inputs, codes: np.ndarray, rows: np.ndarray,
+             random: np.random.Generator) -> tuple[Inputs, np.ndarray]:
+        """Some examples, one view of each."""
+        read = rows if self.views == 1 else rows * self.views + random.integers(0, self.views, len(rows))
+        return [array[read] for array in inputs], codes[rows]
 
     def prepare(self, batch: Inputs, codes: np.ndarray,
                 random: np.random.Generator) -> tuple[Inputs, np.ndarray, np.ndarray]:

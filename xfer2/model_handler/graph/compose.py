@@ -26,6 +26,13 @@ def map_names(graph: Graph, new_name: Callable[[str], str]) -> Graph:
     return Graph(nodes, tuple(edge(e) for e in graph.outputs), graph.attrs)
 
 
+def fresh_name(name: str, taken: Collection[str]) -> str:
+    """The name, with underscores behind it while it is taken."""
+    while name in taken:
+        name += "_"
+    return name
+
+
 def prefixed(graph: Graph, prefix: str, keep: Collection[str] = ()) -> Graph:
     """The same graph with `prefix` before every name but those in `keep` (inputs that are to be shared, say)."""
     return map_names(graph, lambda name: name if name in keep else prefix + name)

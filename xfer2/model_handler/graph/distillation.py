@@ -9,7 +9,6 @@ from xfer2.exceptions import ModelError
 from xfer2.model_handler.graph import compose, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 
-_SOFTMAXES = frozenset({"softmax", "log_softmax", "SoftmaxActivation", "SoftmaxOutput", "Softmax"})
 _SCALED = query.SHAPING | {"_mul_scalar", "_div_scalar"}  # between a head and its softmax
 _POOLED = _SCALED | {"Pooling", "Activation", "relu", "Dropout", "mean"}  # where the head is a convolution
 
@@ -32,8 +31,8 @@ def find_logits(graph: Graph, output: Edge, owner: str, remedy: str) -> tuple[st
         There is no such head.
     """
     node, temperature = graph.by_name[output.node], 1.0
-    while node.op in _SOFTMAXES | query.SHAPING:
-        if node.op in _SOFTMAXES:
+    while node.op in query.SOFTMAXES | query.SHAPING:
+        if node.op in query.SOFTMAXES:
             output = node.inputs[0]
             given = node.attrs.get("temperature", "None")
             temperature = 1.0 if given == "None" else float(given)
@@ -66,7 +65,6 @@ def as_predicted(graph: Graph) -> Graph:
     Where BatchNorm is above it, nothing is changed: its statistics are of one place.
     """
     needed = query.ancestors(graph, [edge.node for edge in graph.outputs])
-    taken = set(graph.by_name)
     copies: list[Node] = []
     routes: dict[tuple[str, int], Edge] = {}
     for node in graph.nodes:
@@ -77,7 +75,7 @@ def as_predicted(graph: Graph) -> Graph:
             continue
         moved = compose.redirect(node, routes)
         if moved is not node:
-            copies.append(replace(moved, name=_fresh(f"{node.name}_sure", taken)))
+            copies.append(replace(moved, name=compose.fresh_name(f"{node.name}_sure", graph.by_name)))
             routes.update({(node.name, number): Edge(copies[-1].name, number)
                            for number in query.used_outputs(graph, node.name)})
     if any(node.op in query.BATCH_NORMS for node in copies):
@@ -95,10 +93,9 @@ def distilled(graph: Graph, count: int, temperature: float) -> Graph:
     Li and Hoiem 2016, Learning without Forgetting, arXiv:1606.09282, equations 2 and 3.
     """
     nodes, ends = list(graph.nodes), list(graph.outputs[:-2 * count])
-    taken = set(graph.by_name)
 
     def put(name: str, op: str, attrs: Mapping[str, str], *inputs: Edge) -> Edge:
-        nodes.append(Node(_fresh(name, taken), op, attrs, inputs))
+        nodes.append(Node(compose.fresh_name(name, graph.by_name), op, attrs, inputs))
         return Edge(nodes[-1].name)
 
     softness = {"axis": "-1", "temperature": repr(float(temperature))}
@@ -108,11 +105,3 @@ def distilled(graph: Graph, count: int, temperature: float) -> Graph:
         total = put(f"{now.node}_total", "sum", {"axis": "1"}, put(f"{now.node}_product", "elemwise_mul", {}, said, says))
         ends.append(put(f"{now.node}_distillation", "_mul_scalar", {"scalar": "-1.0"}, total))
     return Graph(tuple(nodes), tuple(ends), graph.attrs)
-
-
-def _fresh(name: str, taken: set[str]) -> str:
-    """The name, with underscores behind it while it is taken; it then is."""
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

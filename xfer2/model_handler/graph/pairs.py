@@ -10,8 +10,7 @@ from xfer2.model_handler.graph import query
 from xfer2.model_handler.graph.model import Graph
 
 WEIGHTED = frozenset({"Convolution", "FullyConnected"})
-_CARRIED = query.BATCH_NORMS | {"Activation", "LeakyReLU", "relu", "sigmoid", "tanh", "clip", "Pooling",
-                                "Flatten"}
+_CARRIED = query.BATCH_NORMS | {"Activation", "LeakyReLU", "relu", "sigmoid", "tanh", "clip", "Pooling", "Flatten"}
 
 
 @dataclass(frozen=True)

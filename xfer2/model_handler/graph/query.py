@@ -33,7 +33,8 @@ _PARAMETER_POSITIONS: Mapping[str, frozenset[int]] = {
 }
 LOSS_OUTPUTS = frozenset({"SoftmaxOutput", "Softmax", "LinearRegressionOutput", "LogisticRegressionOutput",
                           "MAERegressionOutput", "SVMOutput"})
-ANSWERS = LOSS_OUTPUTS | {"softmax", "log_softmax", "SoftmaxActivation"}
+SOFTMAXES = frozenset({"softmax", "log_softmax", "SoftmaxActivation", "SoftmaxOutput", "Softmax"})
+ANSWERS = LOSS_OUTPUTS | SOFTMAXES
 SHAPING = frozenset({"Flatten", "Reshape", "reshape", "squeeze", "expand_dims", "transpose", "_copy", "identity", "Cast"})
 BATCH_NORMS = frozenset({"BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU"})
 _OUTPUT_SUFFIX = re.compile(r"^(?P<layer>.+)_output(?P<index>\d*)$")
