@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from xfer2._progress import Progress
+from xfer2._progress import Bar, Progress
 
 
 class Terminal(io.StringIO):
@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 
 def test_nothing_is_shown_where_standard_error_is_no_terminal(capsys):
     with Progress("Head", 3) as progress:
-        progress.step("loss 1")
+        progress.step(state="loss 1")
     assert capsys.readouterr() == ("", "")
 
 
@@ -28,7 +28,7 @@ def test_a_terminal_shows_who_is_fitting_and_how_far(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     with Progress("Head", 3) as progress:
-        progress.step("loss 0.25")
+        progress.step(state="loss 0.25")
         progress._bar.refresh()
         assert "loss 0.25" in terminal.getvalue()
     assert "Head" in terminal.getvalue()
@@ -61,3 +61,26 @@ def test_other_errors_pass():
     with pytest.raises(ZeroDivisionError), progress:
         raise ZeroDivisionError
     assert not progress.interrupted
+
+
+def test_a_bar_inside_a_bar_and_a_quiet_one_show_nothing(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with Bar("outer", 2) as outer:
+        with Bar("inner", 2) as inner:
+            inner.step()
+        outer.step(2)
+    assert "outer" in terminal.getvalue()
+    assert "2/2" in terminal.getvalue()
+    assert "inner" not in terminal.getvalue()
+    monkeypatch.setattr(Bar, "quiet", True)
+    shown = len(terminal.getvalue())
+    with Bar("outer", 2), Progress("fit", 2) as progress:
+        progress.step()
+    assert len(terminal.getvalue()) == shown
+
+
+def test_an_interruption_of_a_plain_bar_is_not_swallowed():
+    with pytest.raises(KeyboardInterrupt), Bar("extracting", 3):
+        raise KeyboardInterrupt

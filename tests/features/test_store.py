@@ -94,9 +94,9 @@ def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     assert (tmp_path / "kept" / "mine.txt").read_text() == "keep me"
 
 
-@pytest.mark.parametrize("path", ["f.csv", "f.npy"])
+@pytest.mark.parametrize("path", ["f.txt", "f.pkl"])
 def test_other_kinds_of_file_are_refused(tmp_path, path):
-    with pytest.raises(ParameterError, match=r"\.npz or \.parquet file, or a folder"):
+    with pytest.raises(ParameterError, match=r"\.npy or \.csv file, or a folder"):
         some_features().save(tmp_path / path)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +34,67 @@ class Examples(NamedTuple):
 
     read: Callable[[], Iterator[Example]]
     size: int | None
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """Some of the examples at a path, as data: by position, in the order of the path's own.
+
+    Attributes
+    ----------
+    path : str
+        A folder, ``.rec`` or ``.csv``.
+    rows : numpy.ndarray of bool (n,)
+        Which of all n examples.
+
+    Examples
+    --------
+    >>> FileRows("photos", np.array([True, False, True])).count
+    2
+    """
+
+    path: str
+    rows: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """How many examples these are."""
+        return int(np.count_nonzero(self.rows))
+
+
+def open_rows(data: FileRows) -> Examples:
+    """The examples of a path that were chosen; see `open_examples`."""
+    every = open_examples(data.path)
+    return Examples(lambda: (example for example, chosen in zip(every.read(), data.rows.tolist(), strict=False) if chosen),
+                    data.count)
+
+
+def labels_at(path: str) -> np.ndarray | None:
+    """Labels of all examples at a path (n,), found without decoding an image; None where they have none.
+
+    Raises
+    ------
+    DataError
+        As `open_examples`; or some examples have a label and others none.
+    """
+    labels = [example.label for example in open_examples(path).read()]
+    if all(label is None for label in labels):
+        return None
+    if any(label is None for label in labels):
+        raise DataError(f"Some examples of {path!r} have a label and others none.")
+    return np.asarray(labels)
+
+
+def fingerprint(path: str) -> str:
+    """What changes when the examples at a path do: a hash of their names, sizes and times of change."""
+    digest = hashlib.sha256()
+    listed = [Path(path)] if os.path.isfile(path) else []
+    if not path.endswith(".rec"):
+        listed += [example.content for example in open_examples(path).read()]
+    for file in listed:
+        status = file.stat() if file.is_file() else None
+        digest.update(f"{file}\0{status and (status.st_size, status.st_mtime_ns)}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def open_examples(path: str) -> Examples:

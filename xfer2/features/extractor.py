@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
+from xfer2._progress import Bar
 from xfer2._validation import as_names, check_choice
 from xfer2.data.batches import Batch, Batches, open_batches
 from xfer2.exceptions import DataError, ModelError
-from xfer2.features.engines.base import EngineFactory
+from xfer2.features.engines.base import Engine, EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine
 from xfer2.features.store import Features, FolderStore, MemoryStore, Store
 from xfer2.model_handler import sources, symbols
@@ -21,6 +24,7 @@ from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.network import Network
 
 logger = logging.getLogger("xfer2")
+_PART_BYTES = 1 << 26
 
 
 def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, labels: Any = None, pool: str | None = None,
@@ -92,15 +96,77 @@ def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
         raise
 
 
+def extract_parts(network: Network, batches: Batches, layers: tuple[str, ...], pool: str | None = None,
+                  engine: EngineFactory | None = None, most: int = 1024) -> Iterator[Features]:
+    """`extract` in parts, one engine for all of them, so that memory does not grow with the examples.
+
+    The parts are the same wherever the stream begins, as long as it begins where one of them does.
+
+    Parameters
+    ----------
+    network, batches, layers, pool, engine
+        As in `extract`.
+    most : int
+        Examples a part, about; fewer where they would take more than 64 MB, and never less than a batch.
+
+    Yields
+    ------
+    Features
+        With the images that were skipped since the part before.
+    """
+    check_choice("extract_features", "pool", pool, (None, "avg", "max"))
+    kept: list[Engine] = []
+
+    def one_engine(pruned: Network) -> Engine:
+        if not kept:
+            kept.append((engine or MxnetEngine)(pruned))
+        return kept[0]
+
+    told = 0
+    with Bar("extracting features", batches.size) as bar:
+        stream = _counted(batches, bar)
+        while (first := next(stream, None)) is not None:
+            count = max(1, min(_PART_BYTES // _row_bytes(network, layers, pool, first), most) // len(first.ids))
+            found = extract(network, _Once(chain([first], islice(stream, count - 1))), layers, pool, engine=one_engine)
+            found.skipped = batches.skipped[told:]
+            told = len(batches.skipped)
+            yield found
+
+
+class _Once(Batches):
+    """Batches that are read once."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        super().__init__(lambda skipped: batches)
+
+
+def _counted(batches: Batches, bar: Bar) -> Iterator[Batch]:
+    skipped = 0
+    for batch in batches:
+        yield batch
+        bar.step(len(batch.ids) + len(batches.skipped) - skipped)
+        skipped = len(batches.skipped)
+
+
+def _row_bytes(network: Network, layers: tuple[str, ...], pool: str | None, batch: Batch) -> int:
+    """Of one example's features."""
+    wanted = pruned(network, layers)
+    inputs = {name: batch.data[name].shape[1:] for name in wanted.inputs}
+    _, shapes = symbols.shapes_for_data(pooled(wanted, pool, inputs), inputs)
+    return max(1, sum(4 * math.prod(shape[1:]) for shape in shapes if shape is not None))
+
+
 def _stream(network: Network | None, batches: Batches, layers: tuple[str, ...], inputs: tuple[str, ...], pool: str | None,
             kept: Store, engine: EngineFactory) -> tuple[np.ndarray | None, list[Any]]:
     runner = None
     labels: list[np.ndarray] = []
     ids: list[Any] = []
     shapes: dict[str, tuple[int, ...]] = {}
-    with ThreadPoolExecutor(1) as writer:  # stores one batch while the next is computed
+    # the writer stores one batch while the next is computed
+    with Bar("extracting features", batches.size) as bar, ThreadPoolExecutor(1) as writer:
         storing: Future[None] | None = None
         for batch in batches:
+            bar.step(len(batch.ids))
             _check_finite(batch)
             outputs = {name: batch.data[name] for name in inputs}
             if network is not None:

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -17,6 +16,7 @@ import numpy as np
 
 from xfer2._validation import nearest, parameter_error
 from xfer2.exceptions import DataError, LayerNotFoundError
+from xfer2.features import files
 
 _INDEX = "features.json"
 _WRITE_AT_ONCE = 1 << 24  # bytes
@@ -101,26 +101,19 @@ class Features:
         return frame
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to ``.npz`` (arrays by layer), ``.parquet`` (as `to_frame`), or a new folder of ``.npy`` files.
+        """Write to a file of the kind that its suffix says, or to a new folder of ``.npy`` files.
 
-        A file is written under a temporary name and renamed. `load` reads .npz and folders back.
+        ``.parquet`` and ``.csv`` hold what `to_frame` gives, ``.npz`` an array a layer, ``.npy`` the array of one layer
+        alone. A file is written under a temporary name and renamed. `load` reads .npz and folders back.
         """
         target = os.fspath(path)
-        if target.endswith(".npz"):
-            arrays = {f"layer:{name}": array for name, array in self._arrays.items()}
-            with _replacing(target) as scratch:
-                np.savez(scratch, ids=np.asarray(self.ids), skipped=np.asarray(self.skipped, dtype=str),
-                         **({} if self.labels is None else {"labels": _storable(self.labels)}), **arrays)
-        elif target.endswith(".parquet"):
-            with _replacing(target) as scratch:
-                self.to_frame().to_parquet(scratch, index=False)
-        elif Path(target).suffix in ("", ".features"):
-            store = FolderStore(target)
-            for layer, array in self._arrays.items():
-                store.append(layer, np.asarray(array))
-            store.finish(self.labels, self.ids, self.skipped)
-        else:
-            raise parameter_error("Features.save", "path", "a .npz or .parquet file, or a folder", target)
+        if Path(target).suffix not in ("", ".features"):
+            files.write(target, lambda: [self])
+            return
+        store = FolderStore(target)
+        for layer, array in self._arrays.items():
+            store.append(layer, np.asarray(array))
+        store.finish(self.labels, self.ids, self.skipped)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Features:
@@ -136,17 +129,6 @@ class Features:
                 return cls(arrays, labels, file["ids"].tolist(), file["skipped"].tolist())
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{target!r} cannot be read as features: {error}") from error
-
-
-@contextmanager
-def _replacing(target: str) -> Iterator[str]:
-    folder = os.path.dirname(target) or "."
-    if not os.path.isdir(folder):
-        raise DataError(f"Cannot write {target!r}: there is no folder {folder!r}.")
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        name = os.path.join(scratch, os.path.basename(target))
-        yield name
-        os.replace(name, target)
 
 
 class Store(Protocol):
@@ -252,7 +234,7 @@ class FolderStore:
             self._write_header(layer)
             file.close()
         if labels is not None:
-            np.save(self._path / "labels.npy", _storable(labels), allow_pickle=False)
+            np.save(self._path / "labels.npy", files.storable(labels), allow_pickle=False)
         index = {"layers": list(self._files), "ids": list(ids), "skipped": list(skipped), "labels": labels is not None}
         (self._path / _INDEX).write_text(json.dumps(index), encoding="utf-8")
         self._path.chmod(0o777 & ~_umask())
@@ -321,15 +303,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _storable(labels: np.ndarray) -> np.ndarray:
-    """Labels as a file without pickle can hold them: texts that are kept as objects become NumPy's texts."""
-    if labels.dtype.kind != "O":
-        return labels
-    if all(isinstance(label, str) for label in labels):
-        return labels.astype(str)
-    raise DataError("Labels of mixed types cannot be saved; make them all numbers or all texts.")
 
 
 def _file_name(layer: str) -> str:

@@ -174,7 +174,7 @@ def learn(owner: str, squared_distances: Sequence[torch.Tensor], codes: torch.Te
         loss.backward()
         if loss.item() < least:
             best, least = Hyperparameters(*(value.detach() for value in vars(values).values())), loss.item()
-        progress.step(f"leave-one-out log loss {loss.item():.3f}")
+        progress.step(state=f"leave-one-out log loss {loss.item():.3f}")
         return loss
 
     with Progress(owner, evaluations) as progress, threadpool_limits(1):  # on a busy machine two cost 15 times as much

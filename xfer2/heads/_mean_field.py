@@ -128,7 +128,7 @@ class MeanField:
                     trainer.step(1)
                     total += loss.asscalar() * len(x)
                 self.loss = total / len(X)
-                progress.step(f"loss {self.loss:.3f}")
+                progress.step(state=f"loss {self.loss:.3f}")
         finally:  # an interruption keeps what was learned
             for block, layer in zip(network.layers, self.layers, strict=True):
                 layer.update({name: getattr(block, name).data().asnumpy() for name in layer})

@@ -142,7 +142,7 @@ def _train(owner: str, model: _Model, bound: gpytorch.mlls.VariationalELBO, x: t
                 optimiser.step()
                 total += loss.item() * len(rows)
             losses.append(total / len(x))
-            progress.step(f"loss {losses[-1]:.3f}")
+            progress.step(state=f"loss {losses[-1]:.3f}")
     return losses[-1] if losses else math.inf
 
 

@@ -235,7 +235,7 @@ class Trainer:
             total, seen = total + loss * len(own), seen + len(own)
             right += int((outputs.argmax(axis=1) == own).sum())
             self._tell("on_step_end", step, loss)
-            self._progress.step(f"loss {total / seen:.3f} accuracy {right / seen:.3f}")
+            self._progress.step(state=f"loss {total / seen:.3f} accuracy {right / seen:.3f}")
         return {"epoch": epoch, "loss": total / seen, "accuracy": right / seen, "seconds": time.perf_counter() - start,
                 "rate": float(self.optimizer_.learning_rate)}
 

@@ -1,0 +1,145 @@
+"""Features as one file: .parquet, .npz, .npy or .csv, written part after part, so that memory holds one part.
+
+The file has its name only when it is whole. The same parts give the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from xfer2._validation import parameter_error
+from xfer2.exceptions import DataError
+
+SUFFIXES = (".parquet", ".npz", ".npy", ".csv")
+
+Parts = Callable[[], Iterable[Any]]  # gives the parts, each a Features, as often as it is called
+
+
+def write(path: str, parts: Parts) -> None:
+    """Write features to a file of the kind that its suffix says.
+
+    ``.parquet`` and ``.csv`` hold ``id``, ``label`` where there are labels, and a column a feature, ``LAYER_0`` on.
+    ``.npz`` holds an array a layer, ids, labels and what was skipped; `Features.load` reads it. ``.npy`` holds the array
+    of one layer alone.
+
+    Parameters
+    ----------
+    path : str
+    parts : callable
+        Gives the parts, each a `Features` with the same layers; it may be called several times.
+
+    Raises
+    ------
+    ParameterError
+        The suffix is another, or ``.npy`` is asked for with several layers.
+    DataError
+        There is no such folder, or labels are of mixed types.
+    """
+    kind = os.path.splitext(path)[1]
+    if kind not in _WRITERS:
+        kinds = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise parameter_error("Features.save", "path", f"a {kinds} file, or a folder", path)
+    with replacing(path) as scratch:
+        _WRITERS[kind](scratch, parts)
+
+
+def write_csv(file: Any, parts: Parts) -> None:
+    """Write lines of CSV to an open text file, a header first."""
+    for number, part in enumerate(parts()):
+        part.to_frame().to_csv(file, index=False, header=number == 0)
+
+
+@contextmanager
+def replacing(target: str) -> Iterator[str]:
+    """A temporary name in the folder of a file, which gets the file's name at the end, if nothing was raised."""
+    folder = os.path.dirname(target) or "."
+    if not os.path.isdir(folder):
+        raise DataError(f"Cannot write {target!r}: there is no folder {folder!r}.")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".xfer2-") as scratch:
+        name = os.path.join(scratch, os.path.basename(target))
+        yield name
+        os.replace(name, target)
+
+
+def storable(labels: np.ndarray) -> np.ndarray:
+    """Labels as a file without pickle can hold them: texts that are kept as objects become NumPy's texts."""
+    if labels.dtype.kind != "O":
+        return labels
+    if all(isinstance(label, str) for label in labels):
+        return labels.astype(str)
+    raise DataError("Labels of mixed types cannot be saved; make them all numbers or all texts.")
+
+
+def _to_parquet(path: str, parts: Parts) -> None:
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    writer = None
+    try:
+        for part in parts():
+            table = pyarrow.Table.from_pandas(part.to_frame(), preserve_index=False)
+            writer = writer or ParquetWriter(path, table.schema)
+            writer.write_table(table.cast(writer.schema))
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _to_csv(path: str, parts: Parts) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        write_csv(file, parts)
+
+
+def _to_npz(path: str, parts: Parts) -> None:
+    rows, ids, labels, skipped = 0, [], [], []
+    layers: dict[str, np.ndarray] = {}
+    for part in parts():
+        rows += len(part)
+        layers = layers or {layer: part[layer] for layer in part.layers}
+        ids.append(np.asarray(part.ids))
+        skipped += part.skipped
+        if part.labels is not None:
+            labels.append(storable(part.labels))
+    small = {"ids": np.concatenate(ids), "skipped": np.asarray(skipped, dtype=str)}
+    if labels:
+        small["labels"] = np.concatenate(labels)
+    with zipfile.ZipFile(path, "w", allowZip64=True) as archive:
+        for name, array in small.items():
+            _add(archive, name, array.shape, array.dtype, [array])
+        for layer, first in layers.items():
+            _add(archive, f"layer:{layer}", (rows, *first.shape[1:]), first.dtype, (part[layer] for part in parts()))
+
+
+def _add(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: Any, arrays: Iterable[np.ndarray]) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+        _write_array(file, shape, dtype, arrays)
+
+
+def _to_npy(path: str, parts: Parts) -> None:
+    first = next(iter(parts()))
+    if len(first.layers) != 1:
+        raise parameter_error("Features.save", "path", "a .npz or .parquet file where there are several layers", path)
+    layer, = first.layers
+    rows = sum(len(part) for part in parts())
+    with open(path, "wb") as file:
+        _write_array(file, (rows, *first[layer].shape[1:]), first[layer].dtype, (part[layer] for part in parts()))
+
+
+def _write_array(file: Any, shape: tuple[int, ...], dtype: Any, arrays: Iterable[np.ndarray]) -> None:
+    """NumPy's own format, of an array that comes in pieces."""
+    np.lib.format.write_array_header_1_0(file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False,
+                                                "shape": shape})
+    for array in arrays:
+        if array.size:
+            file.write(np.ascontiguousarray(array, dtype).data.cast("B"))
+
+
+_WRITERS: dict[str, Callable[[str, Parts], None]] = {
+    ".parquet": _to_parquet, ".npz": _to_npz, ".npy": _to_npy, ".csv": _to_csv}
