@@ -17,16 +17,19 @@ from xfer2.exceptions import DataError, PersistenceError
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine, devices
 from xfer2.persistence import from_plain, read_directory, to_plain, write_directory
+from xfer2.repurposers._examples import Examined, described
+from xfer2.uncertainty.evaluation import Evaluation
 from xfer2.uncertainty.predictions import Prediction
 
 _CONTEXTS = {"cpu": mx.cpu, "gpu": mx.gpu}
+_HELD_OUT_FILE = "held-out.npz"
 
 
 class Repurposer(ClassifierMixin, BaseEstimator):
     """Base of all repurposers.
 
-    A subclass stores its constructor's arguments unchanged, implements `fit` and `predict_uncertainty`, and says what
-    of it is saved by `_to_files` and `_from_files`.
+    A subclass stores its constructor's arguments unchanged, implements `fit` and `_examine`, and says what of it is saved by
+    `_to_files` and `_from_files`.
 
     Attributes
     ----------
@@ -34,6 +37,12 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         Short name in the registry; empty for a class of a user's own, which is loaded by ``MyRepurposer.load(path)``.
     classes_ : numpy.ndarray (k,)
         Labels seen by `fit`, sorted.
+    trained_on_ : dict
+        What `fit` saw: source, data, the number of examples, of those skipped, and of every class.
+    held_out_ : Evaluation or None
+        Predictions of examples that `fit` did not see, where they were put here: ``repurposer.held_out_ =
+        repurposer.evaluate(X, y)``. They are saved with the repurposer, and ``xfer2 predict`` makes its prediction sets and
+        its limit for abstaining of them.
     """
 
     method: ClassVar[str] = ""
@@ -41,14 +50,19 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     context_function: Any
     num_devices: int
     classes_: np.ndarray
+    trained_on_: dict[str, Any]
+    held_out_: Evaluation | None
 
     @abstractmethod
     def fit(self, X: Any, y: Any = None) -> Any:
         """Learn the task of X; labels from `y`, or from the data where they carry their own."""
 
-    @abstractmethod
     def predict_uncertainty(self, X: Any) -> Prediction:
-        """Labels, probabilities and how uncertain they are."""
+        """Labels, probabilities and how uncertain they are, and how far each example's features are from those of training.
+
+        Distances are by Mahalanobis and by the nearest neighbours; see `xfer2.uncertainty.ood`.
+        """
+        return self._examine(X).prediction
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each example (n,), of the labels' own type."""
@@ -86,9 +100,13 @@ class Repurposer(ClassifierMixin, BaseEstimator):
             "versions": {"mxnet": mx.__version__, "numpy": np.__version__},
             "parameters": {name: to_plain(name, value) for name, value in self._saved_parameters().items()},
             "classes": to_plain("classes_", self.classes_),
+            "trained_on": to_plain("trained_on_", self.trained_on_),
             "learned": to_plain("learned", self._learned()),
         }
-        write_directory(path, manifest, self._to_files(), overwrite)
+        files = self._to_files()
+        if self.held_out_ is not None:
+            files[_HELD_OUT_FILE] = self.held_out_.to_bytes()
+        write_directory(path, manifest, files, overwrite)
 
     def save_repurposer(self, model_name: str, model_directory: str = "", save_source_model: bool | None = None) -> None:
         """`save` to ``model_directory/model_name``, by Xfer's name; the source network is always saved."""
@@ -112,6 +130,8 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         for name, value in parameters.items():
             setattr(restored, name, value)
         restored._from_files(files, from_plain(manifest["learned"]), trusted)
+        restored.trained_on_ = from_plain(manifest["trained_on"])
+        restored.held_out_ = Evaluation.from_bytes(files[_HELD_OUT_FILE]) if _HELD_OUT_FILE in files else None
         restored.classes_ = from_plain(manifest["classes"])
         return restored
 
@@ -124,6 +144,35 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         if len(truth) != len(predicted):
             raise DataError(f"{type(self).__name__}.score: there are {len(truth)} labels for {len(predicted)} predictions.")
         return float(np.average(predicted == truth, weights=sample_weight))
+
+    def evaluate(self, X: Any, y: Any = None) -> Evaluation:
+        """Predictions of X with the true labels, whose `figures` say how good they are, with intervals.
+
+        Raises
+        ------
+        DataError
+            There are no labels, or one is no class.
+        """
+        return self._evaluation(self._examine(X), y)
+
+    def report(self, path: str | os.PathLike[str], X: Any, y: Any = None, title: str | None = None,
+               overwrite: bool = False) -> None:
+        """Write one self-contained HTML file on what was done, and on the predictions of X.
+
+        Parameters
+        ----------
+        path : str or path
+        X, y : data and labels
+            Examples that `fit` did not see; without labels the report says what can be said without.
+        title : str, optional
+        overwrite : bool
+        """
+        from xfer2.repurposers import _reporting
+
+        examined = self._examine(X)
+        has_labels = y is not None or examined.labels is not None
+        labels = self._evaluation(examined, y).labels if has_labels else None
+        _reporting.write(self, path, X, examined._replace(labels=labels), title, overwrite)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor's arguments; with `deep`, those of nested estimators too, but nothing of the source network."""
@@ -181,6 +230,30 @@ class Repurposer(ClassifierMixin, BaseEstimator):
             if values.get("context_function") is function:
                 values["context_function"] = name
         return values
+
+    def _evaluation(self, examined: Examined, y: Any) -> Evaluation:
+        owner = type(self).__name__
+        truth = examined.labels if y is None else np.asarray(y).reshape(-1)
+        if truth is None:
+            raise DataError(f"{owner}.evaluate needs labels: pass y, or data that carry their own.")
+        return Evaluation(examined.prediction, truth)
+
+    def _record(self, X: Any, labels: np.ndarray, skipped: int) -> dict[str, Any]:
+        """`trained_on_`."""
+        return {"source": described(self.source_model), "data": described(X), "examples": len(labels), "skipped": skipped,
+                "class_counts": np.unique(labels, return_counts=True)[1].tolist()}
+
+    def _told(self) -> dict[str, str]:
+        """What came of the fit, by name, for the report."""
+        return {}
+
+    def _drawn(self) -> dict[str, Any]:
+        """Tables that the report draws, by `write_report`'s names."""
+        return {}
+
+    @abstractmethod
+    def _examine(self, X: Any) -> Examined:
+        """Predict X, and give its labels and features too."""
 
     @abstractmethod
     def _predict_labels(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,26 +1,35 @@
-"""Examples to train a network on: read once, what is frozen computed on the way, rows held out for validation."""
+"""Examples of a fit, and what is seen in others: read once, what is frozen computed on the way, rows held out."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xfer2.data.batches import Batch, Batches, open_batches
+from xfer2.data.files import FileRows
 from xfer2.exceptions import DataError
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features, SpillingStore
 from xfer2.heads._features import shuffled_by_class
 from xfer2.model_handler.network import Network
-from xfer2.uncertainty.predictions import label_codes
+from xfer2.uncertainty.predictions import Prediction, label_codes
 
 _LARGEST_IN_MEMORY = 2 << 30  # bytes; more is kept in files, memory-mapped
 
 Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class Examined(NamedTuple):
+    """What a repurposer sees in some data: predictions, the labels that the data carry, features (n, d)."""
+
+    prediction: Prediction
+    labels: np.ndarray | None
+    features: np.ndarray
 
 
 class RowsOf:
@@ -138,6 +147,17 @@ def read_examples(owner: str, network: Network, X: Any, y: Any, layers: tuple[st
 
     stream = Batches(read, None if batches.size is None else batches.size * views)
     return extract(network, stream, layers, store=_store(folder, stream.size), engine=engine, inputs=inputs), shapes
+
+
+def described(value: Any) -> str:
+    """A source or data in a few words, for people."""
+    if isinstance(value, (str, os.PathLike)):
+        return os.fspath(value)
+    if isinstance(value, FileRows):
+        return f"{value.count} of the {len(value.rows)} examples of {value.path}"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    return f"a {type(value).__name__}"
 
 
 def data_and_labels(given: Any) -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ from xfer2.model_handler import archive, sources
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
 from xfer2.repurposers._base import Repurposer
+from xfer2.repurposers._examples import Examined
 from xfer2.uncertainty.predictions import Prediction
 
 _HEAD_FILE = "head.skops"
@@ -101,19 +102,16 @@ class MetaModelRepurposer(Repurposer):
         head = self._train_model_from_features(matrix, labels, columns)
         classes, codes = np.unique(labels, return_inverse=True)
         self.distances_ = _estimators.fit_distances(matrix, codes)
+        self.trained_on_, self.held_out_ = self._record(X, labels, len(features.skipped)), None
         self.network_, self.feature_indices_per_layer_, self.head_, self.classes_ = network, columns, head, classes
         return self
 
-    def predict_uncertainty(self, X: Any) -> Prediction:
-        """Labels, probabilities and how uncertain they are, for X.
-
-        Of every example it also says how far its features are from those of training, by Mahalanobis distance and by the
-        nearest neighbours; see `xfer2.uncertainty.ood`.
-        """
+    def _examine(self, X: Any) -> Examined:
         features = self._features_of(X)
         matrix = features.matrix()
-        return replace(self._predict_uncertainty_from_features(matrix), ids=features.ids, skipped=features.skipped,
-                       distances=_estimators.distances_of(self.distances_, matrix))
+        prediction = replace(self._predict_uncertainty_from_features(matrix), ids=features.ids, skipped=features.skipped,
+                             distances=_estimators.distances_of(self.distances_, matrix))
+        return Examined(prediction, features.labels, matrix)
 
     def get_features_from_source_model(self, data: Any) -> Features:
         """Features of `data` as `fit` extracts them."""

@@ -25,7 +25,7 @@ from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
 from xfer2.repurposers._base import Repurposer
-from xfer2.repurposers._examples import Examples
+from xfer2.repurposers._examples import Examined, Examples
 from xfer2.repurposers._training_run import TrainingRun
 from xfer2.training.callbacks import Callback
 from xfer2.training.checkpoint import kept_seed
@@ -293,13 +293,13 @@ class NeuralNetworkRepurposer(Repurposer):
         self._check_is_fitted()
         return ModelHandler(self.network_, self.context_function, self.num_devices).get_module(iterator, for_training=False)
 
-    def predict_uncertainty(self, X: Any) -> Prediction:
-        """Labels, probabilities, logits, and how far each example's features are from those of training."""
+    def _examine(self, X: Any) -> Examined:
         self._check_is_fitted()
         features = self._run(X, self._outputs)
         probabilities, logits, last = (features.flat(name) for name in self._outputs)
-        return Prediction(probabilities, self.classes_, features.ids, logits=logits, skipped=features.skipped,
-                          distances=_estimators.distances_of(self.distances_, last))
+        prediction = Prediction(probabilities, self.classes_, features.ids, logits=logits, skipped=features.skipped,
+                                distances=_estimators.distances_of(self.distances_, last))
+        return Examined(prediction, features.labels, last)
 
     def _predict_labels(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
         self._check_is_fitted()
@@ -309,6 +309,12 @@ class NeuralNetworkRepurposer(Repurposer):
     def _run(self, X: Any, layers: tuple[str, ...]) -> Features:
         batches = open_batches(X, self.network_, None, self.batch_size, self.errors, type(self).__name__)
         return extract(self.network_, batches, tuple(dict.fromkeys(layers)), engine=self._engine())
+
+    def _told(self) -> dict[str, str]:
+        return {"outcome": self.outcome_, "temperature": f"{self.temperature_:.3g}"}
+
+    def _drawn(self) -> dict[str, Any]:
+        return {"history": self.history_frame} if self.history_ else {}
 
     # --- parameters -------------------------------------------------------------------------------------------------
 

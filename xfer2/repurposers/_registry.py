@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,15 @@ class Method:
         """Import the class."""
         return getattr(importlib.import_module(self.home), self.class_name)
 
+    @property
+    def needs_objects(self) -> tuple[str, ...]:
+        """Parameters without a default that no text can say: what has them is for Python only."""
+        told = ("source_model", "feature_layer_names", "transfer_layer_name")
+        return tuple(name for name, default in parameters_of(self.load_class()).items()
+                     if default is REQUIRED and name not in told)
+
+
+REQUIRED = inspect.Parameter.empty  # in the place of a default
 
 METHODS: dict[str, Method] = {method.name: method for method in (
     Method("lr", "xfer2.repurposers.lr", "LrRepurposer",
@@ -55,6 +66,32 @@ METHODS: dict[str, Method] = {method.name: method for method in (
     Method("lwf", "xfer2.repurposers.lwf", "LwfRepurposer",
            "the source with a head for every new task, old heads held to what they said", frozenset({"network"})),
 )}
+
+
+def parameters_of(cls: Any) -> dict[str, Any]:
+    """The constructor's parameters of a repurposer, those handed on to its bases too, with defaults or `REQUIRED`."""
+    names, found = set(cls._get_param_names()), {}
+    for base in cls.__mro__:
+        if "__init__" in vars(base) and base is not object:
+            for name, parameter in inspect.signature(vars(base)["__init__"]).parameters.items():
+                if name in names and name not in found:
+                    found[name] = REQUIRED if parameter.default is parameter.empty else parameter.default
+    return found
+
+
+def described_parameters(cls: Any) -> dict[str, str]:
+    """What the docstrings of a repurposer and its bases say of each parameter, on one line; the fullest is taken."""
+    found: dict[str, str] = {}
+    for base in cls.__mro__:
+        section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n---|\Z)", inspect.cleandoc(vars(base).get("__doc__") or ""),
+                            re.DOTALL | re.MULTILINE)
+        for entry in re.finditer(r"^(\S.*)\n((?:    .*\n?|\n)*)", section[1] if section else "", re.MULTILINE):
+            names, _, kind = entry[1].partition(" : ")
+            text = " ".join([kind + ("." if kind and entry[2].strip() else ""), *entry[2].split()]).strip()
+            for name in names.split(", "):
+                if text and (name not in found or found[name].startswith("See ")):
+                    found[name] = text
+    return {name: text for name, text in found.items() if name in parameters_of(cls)}
 
 
 def get_method(name: str) -> Method:

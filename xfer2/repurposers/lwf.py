@@ -24,7 +24,7 @@ from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._examples import Examples, data_and_labels, known_codes
+from xfer2.repurposers._examples import Examined, Examples, data_and_labels, known_codes
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix
 from xfer2.repurposers._training_run import (
@@ -201,11 +201,14 @@ class LwfRepurposer(NeuralNetworkRepurposer):
 
         What earlier tasks measured, they measured in layers that have changed since.
         """
-        return super(LwfRepurposer, self._of(task)).predict_uncertainty(X)
+        return self._examine(X, task).prediction
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, task: str | None = None) -> float:
         """Accuracy on X in a task; labels from `y`, or from the data where they carry their own."""
         return super(LwfRepurposer, self._of(task)).score(X, y, sample_weight)
+
+    def _examine(self, X: Any, task: str | None = None) -> Examined:
+        return super(LwfRepurposer, self._of(task))._examine(X)
 
     def _of(self, task: str | None) -> LwfRepurposer:
         """The repurposer as it answers for one task."""

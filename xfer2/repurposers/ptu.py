@@ -108,6 +108,9 @@ class PtuRepurposer(NeuralNetworkRepurposer):
             return frame
         return frame.groupby("layer", sort=False)[["update", "fine_tune"]].mean().reset_index()
 
+    def _drawn(self) -> dict[str, Any]:
+        return {**super()._drawn(), "gates": self.transferability(per_channel=True)}
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         owner = type(self).__name__

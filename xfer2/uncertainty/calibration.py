@@ -111,15 +111,22 @@ def bootstrap_interval(score: Callable[[Any, Any, Any], float], labels: Any, pro
     resamples : int
     random_state : int, RandomState or None
     """
+    truth, chances = np.asarray(labels), np.asarray(probabilities)
+    _check_rows(truth, chances, np.asarray(classes))
+    return bootstrap_rows(lambda rows: score(truth[rows], chances[rows], classes), len(truth), level, resamples,
+                          random_state)
+
+
+def bootstrap_rows(score: Callable[[np.ndarray], Any], count: int, level: float = 0.95, resamples: int = 1000,
+                   random_state: Any = None) -> tuple[float, float]:
+    """`bootstrap_interval` of a score that takes row numbers (count,) of `count` rows."""
     owner = "bootstrap_interval"
     if not 0 < check_positive(owner, "level", level) < 1:
         raise parameter_error(owner, "level", "between 0 and 1", level)
     check_integer(owner, "resamples", resamples)
-    truth, chances = np.asarray(labels), np.asarray(probabilities)
-    _check_rows(truth, chances, np.asarray(classes))
     random = np.random.default_rng(root_seed(owner, random_state))
-    rows = random.integers(0, len(truth), (resamples, len(truth)))
-    low, high = np.quantile([score(truth[r], chances[r], classes) for r in rows], [(1 - level) / 2, (1 + level) / 2])
+    rows = random.integers(0, count, (resamples, count))
+    low, high = np.quantile([score(r) for r in rows], [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -1,0 +1,59 @@
+"""Figures of predictions with known labels, and their file."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, log_loss
+
+from xfer2 import Prediction
+from xfer2.exceptions import DataError
+from xfer2.uncertainty.calibration import bootstrap_interval, negative_log_likelihood
+from xfer2.uncertainty.evaluation import Evaluation
+
+CLASSES = np.array(["ant", "bee", "wasp"])
+
+
+def some_evaluation(rows=200, **more):
+    random = np.random.default_rng(0)
+    chances = random.dirichlet([0.4, 0.4, 0.4], rows)
+    labels = CLASSES[(chances.cumsum(axis=1) > random.random((rows, 1))).argmax(axis=1)]
+    return Evaluation(Prediction(chances, CLASSES, [f"{n}.png" for n in range(rows)], **more), labels)
+
+
+def test_figures_are_those_of_scikit_learn_inside_their_intervals():
+    evaluation = some_evaluation()
+    figures = evaluation.figures()
+    told = evaluation.prediction
+    assert figures["accuracy"].value == pytest.approx(accuracy_score(evaluation.labels, told.labels))
+    assert figures["negative_log_likelihood"].value == pytest.approx(log_loss(evaluation.labels, told.probabilities))
+    for figure in figures.values():
+        assert figure.low < figure.high
+    assert figures["accuracy"].low < figures["accuracy"].value < figures["accuracy"].high
+    low, high = bootstrap_interval(negative_log_likelihood, evaluation.labels, told.probabilities, CLASSES, 0.95, 500, 0)
+    assert (figures["negative_log_likelihood"].low, figures["negative_log_likelihood"].high) == (low, high)
+    assert figures == evaluation.figures()
+
+
+def test_abstaining_above_the_limit_keeps_the_risk():
+    evaluation = some_evaluation(3000)
+    answered = evaluation.prediction.entropy <= evaluation.entropy_limit(0.1)
+    assert 0.1 < answered.mean() < 1
+    assert evaluation.wrong[answered].mean() <= 0.1
+    assert some_evaluation(10).entropy_limit(0.01) == -np.inf
+
+
+@pytest.mark.parametrize("more", [{}, {"aleatoric": np.ones(200), "epistemic": np.zeros(200), "logits": np.ones((200, 3)),
+                                       "deviation": np.ones((200, 3)), "distances": {"mahalanobis": np.arange(200.0)}}])
+def test_what_is_written_is_read(more):
+    evaluation = some_evaluation(**more)
+    again = Evaluation.from_bytes(evaluation.to_bytes())
+    assert again.prediction.to_frame().equals(evaluation.prediction.to_frame())
+    assert again.labels.tolist() == evaluation.labels.tolist()
+    assert (again.prediction.logits is None) == (evaluation.prediction.logits is None)
+    assert evaluation.to_bytes() == evaluation.to_bytes()
+
+
+def test_another_file_and_unknown_labels_are_named():
+    with pytest.raises(DataError, match="held-out predictions cannot be read"):
+        Evaluation.from_bytes(b"no archive")
+    with pytest.raises(DataError, match="the label 'fly' is not among the classes"):
+        Evaluation(some_evaluation(1).prediction, np.array(["fly"]))

@@ -1,0 +1,124 @@
+"""How good predictions of examples with known labels are: figures with intervals, kept and read without pickle."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from xfer2.exceptions import DataError
+from xfer2.uncertainty import calibration
+from xfer2.uncertainty.predictions import Prediction, label_codes
+from xfer2.uncertainty.selective import area_under_risk_coverage, threshold_at_risk
+
+_PARTS = ("aleatoric", "epistemic", "deviation", "logits")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and its 95% bootstrap interval over the examples."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions of examples that the classifier was not fitted on, and their true labels.
+
+    Attributes
+    ----------
+    prediction : Prediction
+    labels : numpy.ndarray (n,)
+        True labels, all among ``prediction.classes``.
+
+    Raises
+    ------
+    DataError
+        Labels and predictions differ in number, or a label is no class.
+
+    Examples
+    --------
+    >>> prediction = Prediction(np.array([[0.9, 0.1], [0.6, 0.4]]), np.array(["bee", "wasp"]), [0, 1])
+    >>> evaluation = Evaluation(prediction, np.array(["bee", "wasp"]))
+    >>> evaluation.wrong.tolist(), evaluation.figures()["accuracy"].value
+    ([False, True], 0.5)
+    """
+
+    prediction: Prediction
+    labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        label_codes("Evaluation", self.labels, self.prediction.classes, len(self.prediction))
+
+    def __len__(self) -> int:
+        return len(self.prediction)
+
+    @cached_property
+    def wrong(self) -> np.ndarray:
+        """Whether the predicted label is not the true one (n,)."""
+        return np.asarray(self.prediction.labels != self.labels)
+
+    def figures(self, random_state: Any = 0) -> dict[str, Figure]:
+        """The figures of these examples by name, each with its 95% interval over resamples of the examples.
+
+        ``accuracy``; ``negative_log_likelihood`` in nats; ``brier_score``, 0 to 2; ``expected_calibration_error``, 0 to 1;
+        ``area_under_risk_coverage``, the mean error of the answered part as more and more is answered, by entropy.
+        """
+        chances, classes = self.prediction.probabilities, self.prediction.classes
+        entropy = self.prediction.entropy
+        measures = (calibration.negative_log_likelihood, calibration.brier_score, calibration.expected_calibration_error)
+        scores = {"accuracy": lambda rows: 1 - self.wrong[rows].mean(),
+                  **{one.__name__: _of_rows(one, self.labels, chances, classes) for one in measures},
+                  "area_under_risk_coverage": lambda rows: area_under_risk_coverage(entropy[rows], self.wrong[rows])}
+        return {name: Figure(float(score(np.arange(len(self)))),
+                             *calibration.bootstrap_rows(score, len(self), 0.95, 500, random_state))
+                for name, score in scores.items()}
+
+    def entropy_limit(self, risk: float) -> float:
+        """The entropy, in nats, above which to abstain so that at most `risk` of the answers are wrong.
+
+        See `threshold_at_risk`: minus infinity where these examples are too few, or too often wrong, to promise it.
+        """
+        return threshold_at_risk(self.prediction.entropy, self.wrong, risk)
+
+    def to_bytes(self) -> bytes:
+        """A ``.npz`` file without pickle."""
+        told = self.prediction
+        arrays = {"probabilities": told.probabilities, "classes": np.asarray(told.classes), "ids": np.asarray(told.ids),
+                  "labels": np.asarray(self.labels), **{f"distance:{name}": v for name, v in told.distances.items()},
+                  **{name: getattr(told, name) for name in _PARTS if getattr(told, name) is not None}}
+        content = io.BytesIO()
+        np.savez(content, **{name: np.asarray(a, str) if a.dtype.kind == "O" else a for name, a in arrays.items()})
+        return content.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Evaluation:
+        """Undo `to_bytes`.
+
+        Raises
+        ------
+        DataError
+            The content is of another kind.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            distances = {name.partition(":")[2]: a for name, a in arrays.items() if name.startswith("distance:")}
+            prediction = Prediction(arrays["probabilities"], arrays["classes"], arrays["ids"].tolist(), distances=distances,
+                                    **{name: arrays[name] for name in _PARTS if name in arrays})
+            return cls(prediction, arrays["labels"])
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(f"The held-out predictions cannot be read: {error}") from error
+
+
+def _of_rows(score: Any, labels: np.ndarray, chances: np.ndarray, classes: np.ndarray) -> Any:
+    return lambda rows: score(labels[rows], chances[rows], classes)
