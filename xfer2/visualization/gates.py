@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-_GATES = {"update": ("update gate z", "C0"), "fine_tune": ("fine-tune gate r", "C1")}
+from xfer2.visualization._axes import COLORS, name_ticks, new_axes
+
+_GATES = {"update": ("update gate z", COLORS[0]), "fine_tune": ("fine-tune gate r", COLORS[1])}
 _BAND = (0.1, 0.9)
 
 
@@ -33,10 +35,7 @@ def plot_gates(frame: Any, ax: Any = None) -> Any:
     >>> xfer2.visualization.plot_gates(frame).get_ylabel()
     'mean over the training examples'
     """
-    import matplotlib.pyplot
-
-    if ax is None:
-        ax = matplotlib.pyplot.figure(figsize=(max(4.0, 0.45 * frame["layer"].nunique() + 1.5), 3.5)).add_subplot()
+    ax = new_axes(ax, max(4.2, 0.45 * frame["layer"].nunique() + 1.5))
     groups = frame.groupby("layer", sort=False)
     layers = list(groups.groups)
     for column, (label, color) in _GATES.items():
@@ -44,7 +43,7 @@ def plot_gates(frame: Any, ax: Any = None) -> Any:
         if "channel" in frame:
             low, high = (groups[column].quantile(share).to_numpy() for share in _BAND)
             ax.fill_between(range(len(layers)), low, high, color=color, alpha=0.2, linewidth=0)
-    ax.set_xticks(range(len(layers)), layers, rotation=45, ha="right")
+    name_ticks(ax.xaxis, layers)
     ax.set_ylim(0, 1)
     ax.set_xlabel("layer")
     ax.set_ylabel("mean over the training examples")
