@@ -1,9 +1,12 @@
 """The quick start runs as printed."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,6 +21,15 @@ def test_quick_start_runs_as_printed(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "features.parquet").is_file()
     assert re.search(r"0\.9\d+|1\.0", done.stdout), done.stdout
+
+
+def test_the_page_on_filters_runs_as_printed_and_writes_its_picture(tmp_path):
+    (script,) = python_blocks(ROOT / "docs" / "filters.md")
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env={**os.environ, "MPLBACKEND": "Agg"})
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "filters.png") as written, Image.open(ROOT / "docs" / "filters.png") as printed:
+        assert written.size == printed.size
 
 
 def test_links_of_the_documents_lead_somewhere():

@@ -18,6 +18,7 @@ from xfer2.features.store import Features
 from xfer2.model_handler import edits, params, picture, sources, summary, symbols, targets
 from xfer2.model_handler.graph import edit, query
 from xfer2.model_handler.network import Network, Preprocessing
+from xfer2.visualization.network_graph import plot_network
 
 Shape = tuple[int, ...]
 
@@ -165,6 +166,18 @@ class ModelHandler:
     def visualize_net(self, **input_shapes: Shape) -> Any:
         """The graph as a picture: a ``graphviz.Digraph``, which notebooks show and ``.render(path)`` writes."""
         return picture.draw(self.network, _shapes("visualize_net", input_shapes))
+
+    def plot(self, ax: Any = None, **input_shapes: Shape) -> Any:
+        """The graph as a matplotlib picture, frozen layers marked; gives the Axes: ``.figure.savefig(path)`` writes it.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            By default a new figure's, as large as the network asks for.
+        **input_shapes : tuple of int
+            Shapes of inputs, without the batch axis, where the network does not know them.
+        """
+        return plot_network(*picture.layers_and_edges(self.network, _shapes("plot", input_shapes)), ax)
 
     def copy(self) -> ModelHandler:
         """A handler of the same network; edits of one do not touch the other."""

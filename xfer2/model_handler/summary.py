@@ -47,10 +47,23 @@ class Summary:
         counts = [row.flops for row in self.rows]
         return None if any(count is None for count in counts) else sum(count or 0 for count in counts)
 
+    def cells(self) -> tuple[tuple[str, ...], list[tuple[str, ...]], str]:
+        """The table as people read it: names of the columns, a line a layer, and the sum in a sentence."""
+        columns = ("layer", "type", "output shape", "parameters", "FLOPs", "frozen")
+        body: list[tuple[str, ...]] = [
+            (row.name, row.type, _shape(row.output_shape), f"{row.parameters:,}" if row.parameters else "",
+             _count(row.flops), "yes" if row.frozen else "") for row in self.rows]
+        total = (f"{len(self.rows)} layers, {self.parameters:,} parameters ({self.frozen_parameters:,} frozen), "
+                 f"{_count(self.flops) or 0} FLOPs an example")
+        return columns, body, total
+
+    @property
+    def inputs_text(self) -> str:
+        """The inputs with their shapes, on a line."""
+        return "inputs: " + ", ".join(f"{name} {_shape(shape)}" for name, shape in self.inputs.items())
+
     def __str__(self) -> str:
-        header = ("layer", "type", "output shape", "parameters", "FLOPs", "frozen")
-        body = [(row.name, row.type, _shape(row.output_shape), f"{row.parameters:,}" if row.parameters else "",
-                 _count(row.flops), "yes" if row.frozen else "") for row in self.rows]
+        header, body, total = self.cells()
         widths = [max(len(line[column]) for line in [header, *body]) for column in range(len(header))]
         numeric = (3, 4)
 
@@ -60,10 +73,7 @@ class Summary:
             return "  ".join(cells).rstrip()
 
         rule = "-" * len(lay_out(header).ljust(sum(widths) + 2 * len(widths) - 2))
-        inputs = ", ".join(f"{name} {_shape(shape)}" for name, shape in self.inputs.items())
-        total = (f"{len(self.rows)} layers, {self.parameters:,} parameters ({self.frozen_parameters:,} frozen), "
-                 f"{_count(self.flops) or 0} FLOPs an example")
-        return "\n".join([f"inputs: {inputs}", lay_out(header), rule, *map(lay_out, body), rule, total])
+        return "\n".join([self.inputs_text, lay_out(header), rule, *map(lay_out, body), rule, total])
 
 
 def summarize(network: Network, input_shapes: Mapping[str, Shape] | None = None) -> Summary:
