@@ -77,7 +77,9 @@ def demo(seed: int = typer.Option(0, min=0, help="Chooses the training images.")
          as_json: bool = typer.Option(False, "--json", help="Print the table as JSON.")) -> None:
     """Repurpose a network trained on MNIST to scikit-learn's digits, ten images a class. Needs no network.
 
-    Example: xfer2 demo --seed 1
+    \b
+    Example:
+      xfer2 demo --seed 1
     """
     outcome = run(seed)
     if as_json:

@@ -43,7 +43,7 @@ class Batches:
     Attributes
     ----------
     size : int or None
-        Number of examples, where it is known before they are read.
+        Number of examples, those that cannot be decoded too, where it is known before they are read.
     skipped : list of str
         Images that could not be decoded in the last reading (with ``errors="skip"``), each with its reason.
     """
@@ -93,7 +93,7 @@ def open_batches(data: Any, network: Network, labels: Any = None, batch_size: in
         images.require_record(network.preprocessing, f"The images of {path!r}")
         _check_label_count(given, examples.size)
         return Batches(lambda skipped: _from_examples(examples.read(), network, given, size, errors, skipped),
-                       None if errors == "skip" else examples.size)
+                       examples.size)
     if isinstance(data, mx.io.DataIter):
         _check_order_known(given, data, owner)
         return Batches(lambda skipped: _relabelled(_from_data_iter(data, network), given))

@@ -1,0 +1,97 @@
+"""``xfer2 extract``: features of images into a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from xfer2.cli import _models
+from xfer2.cli._output import (
+    Data,
+    Errors,
+    Json,
+    Model,
+    Overwrite,
+    Quiet,
+    UnfinishedError,
+    be_quiet,
+    check_output,
+    note,
+    plain,
+    print_json,
+    say_skipped,
+)
+from xfer2.exceptions import ImageError, ModelError
+
+
+def extract(model: Model,
+            data: Data,
+            output: Annotated[str, typer.Option("--output", "-o", help="A .parquet, .npz, .npy or .csv file, or a folder; "
+                                                "- prints CSV, or with --json a JSON object a line.")],
+            layers: Annotated[str | None, typer.Option(
+                help="Names between commas; by default what the last dense layer or convolution reads.")] = None,
+            pool: Annotated[str, typer.Option(help="Reduce maps to a number a channel: avg, max or none.")] = "none",
+            batch_size: Annotated[int, typer.Option(help="Images that are computed at once.")] = 32,
+            resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,
+            errors: Errors = "skip", overwrite: Overwrite = False, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Write the outputs of layers for images to a file: ids, labels, and a block of columns a layer.
+
+    Memory does not grow with the images. The file appears when it is whole; an interrupted run goes on with --resume.
+
+    \b
+    Example:
+      xfer2 extract zoo:cifar10-cnn photos --layers conv3,dense0 \\
+        --pool avg -o features.parquet
+    """
+    be_quiet(quiet)
+    check_output(output, overwrite or resume, folder=True)
+    network = _models.read_network(model)
+    names, pooling = _models.chosen_layers(network, layers), _models.chosen_pool(pool)
+    settings: dict[str, Any] = {"pool": pooling, "batch_size": batch_size, "errors": errors}
+    if output == "-":
+        _stream(network, data, names, settings, as_json)
+        return
+    written = _to_file(network, data, names, output, {**settings, "resume": resume, "overwrite": overwrite})
+    say_skipped(written.skipped, written.examples + len(written.skipped))
+    if as_json:
+        print_json(vars(written))
+    else:
+        shapes = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in written.shapes.items())
+        note(f"{written.path}: {written.examples} examples; {shapes}", quiet)
+
+
+def _to_file(network: Any, data: str, names: list[str], output: str, settings: dict[str, Any]) -> Any:
+    from xfer2.features.resumable import extract_to_file, kept
+
+    try:
+        return extract_to_file(network, data, names, output, **settings)
+    except (ImageError, ModelError, OSError, MemoryError, KeyboardInterrupt) as error:
+        folder, done = kept(output)
+        if not done:
+            raise
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).rstrip(".")
+        raise UnfinishedError(f"{reason}; the features of the first {done} examples are kept in {folder!r}: "
+                              "go on with --resume.") from error
+
+
+def _stream(network: Any, data: str, names: list[str], settings: dict[str, Any], as_json: bool) -> None:
+    """Print rows as they come, batch after batch."""
+    from xfer2.data.batches import open_batches
+    from xfer2.features.extractor import extract_parts, pruned
+    from xfer2.features.files import write_csv
+
+    wanted = pruned(network, tuple(names))
+    batches = open_batches(data, wanted, None, settings["batch_size"], settings["errors"], "xfer2 extract")
+    parts = extract_parts(network, batches, tuple(names), settings["pool"], most=1)
+    if not as_json:
+        write_csv(sys.stdout, lambda: parts)
+    else:
+        for part in parts:
+            for row in range(len(part)):
+                line = {"id": part.ids[row], "label": None if part.labels is None else part.labels[row],
+                        **{name: part[name][row] for name in part.layers}}
+                print(json.dumps(plain(line)))
+    say_skipped(batches.skipped, (batches.size or 0) or len(batches.skipped))
