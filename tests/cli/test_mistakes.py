@@ -1,0 +1,154 @@
+"""A mistake is one line with the remedy and exit code 2; what fails underway is 1, and half files are never left."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+M = "zoo:mnist-cnn"
+
+
+def raising(error):
+    def function(*_, **__):
+        raise error
+
+    return function
+
+
+def files_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("inspect nowhere/net", "nowhere/net"),
+    ("inspect zoo:mnist-cn", "mnist-cnn"),
+    ("inspect {m} --graph g.txt", ".svg"),
+    ("inspect {m} --input-shape 3,a", "3,224,224"),
+    ("extract nowhere {p} -o f.npz", "nowhere"),
+    ("extract {m} nowhere -o f.npz", "'nowhere'"),
+    ("extract {m} {p} -o f.txt", ".parquet"),
+    ("extract {m} {p} -o nowhere/f.npz", "there is no folder 'nowhere'"),
+    ("extract {m} {p} -o there.npz", "--overwrite"),
+    ("extract {m} {p} -o f.npz --layers dens0", "dense0"),
+    ("extract {m} {p} -o f.npz --layers dense0,dense0", "without repeated names"),
+    ("extract {m} {p} -o f.npz --pool mean", "'avg'"),
+    ("extract {m} {p} -o f.npz --batch-size 0", "at least 1"),
+    ("extract {m} {p} -o f.npz --errors ignore", "'skip'"),
+    ("extract {m} {p}", "--output"),
+    ("extract {m} {p} -o f.npz --laers a", "--layers"),
+    ("extract {m} empty -o f.npz", "holds no images"),
+    ("extract {m} {p} -o f.npy --layers pool0,dense0", ".npz"),
+    ("repurpose {m} loose -o out", "one folder a class"),
+    ("repurpose {m} one -o out", "at least two classes"),
+    ("repurpose {m} {p} -o there.npz", "--overwrite"),
+    ("repurpose {m} {p} -o there --overwrite", "not overwritten"),
+    ("repurpose {m} {p} -o out --method gpp", "gp"),
+    ("repurpose {m} {p} -o out --method sklearn", "Python"),
+    ("repurpose {m} {p} -o out --set cc=1", "Nearest: c"),
+    ("repurpose {m} {p} -o out --set c", "NAME=VALUE"),
+    ("repurpose {m} {p} -o out --set c=-1", "c must be"),
+    ("repurpose {m} {p} -o out --hold-out 1.5", "below 1"),
+    ("repurpose {m} {p} -o out --config nowhere.toml", "nowhere.toml"),
+    ("repurpose {m} {p} -o out --config wrong.toml", "'methd'"),
+    ("repurpose {m} {p} -o out --config broken.toml", "broken.toml"),
+    ("repurpose {m} {p} -o out --layers dens0", "dense0"),
+    ("repurpose {m} {p} -o out --method fine-tune --layers conv0,dense0", "one layer"),
+    ("repurpose {m} {p} -o out --method random-freeze --layers conv0", "xfer2 methods random-freeze"),
+    ("repurpose {m} {p} -o out --test loose", "no classes"),
+    ("predict nowhere {p}", "'nowhere'"),
+    ("predict {p} {p}", "no saved repurposer"),
+    ("predict {s} nowhere", "'nowhere'"),
+    ("predict {s} {p} -o p.txt", ".csv"),
+    ("predict {s} {p} -o there.csv", "--overwrite"),
+    ("predict {s} {p} --coverage 1.5", "between 0 and 1"),
+    ("predict {s} {p} --coverage 0.999", "at least 999 labelled rows"),
+    ("predict {s} {p} --abstain-risk 0", "positive"),
+    ("report {s} {p} -o there.html", "--overwrite"),
+    ("report nowhere {p}", "'nowhere'"),
+    ("report {s} other -o r.html", "is not among the classes"),
+    ("export nowhere -o net", "nowhere"),
+    ("methods gpp", "gp"),
+    ("nonsense", "No such command"),
+])
+def test_one_line_with_the_remedy(run, photos, saved, tmp_path, line, said):
+    for name in ("empty", "loose", "one/a", "other/dog", "other/china", "there"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("loose/1.png", "loose/2.png", "one/a/1.png", "one/a/2.png", "other/dog/1.png", "other/china/1.png"):
+        Image.new("L", (28, 28)).save(tmp_path / name)
+    for name in ("there.npz", "there.csv", "there.html", "there/mine.txt"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "wrong.toml").write_text('methd = "lr"\n')
+    (tmp_path / "broken.toml").write_text("method = \n")
+    before = files_below(tmp_path)
+    done = run(*line.format(m=M, p=photos, s=saved).split())
+    assert done.code == 2, done
+    assert done.out == ""
+    assert done.err.startswith("xfer2: ")
+    assert done.err.count("\n") == 1, done.err
+    assert said in done.err
+    assert files_below(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_any_work(run, photos, monkeypatch, tmp_path):
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.TemporaryFile", raising(PermissionError(13, "Permission denied")))
+    for line in (["extract", M, photos], ["repurpose", M, photos], ["inspect", M, "--graph"]):
+        done = run(*line, *([] if "--graph" in line else ["-o"]), folder / "new.svg")
+        assert done.code == 2
+        assert "Permission denied" in done.err
+
+
+def test_a_saved_folder_that_was_changed_is_refused_by_name(run, saved, photos, tmp_path):
+    shutil.copytree(saved, tmp_path / "changed")
+    (tmp_path / "changed" / "held-out.npz").write_bytes(b"other")
+    done = run("predict", "changed", photos)
+    assert done.code == 2
+    assert "held-out.npz" in done.err
+
+
+def test_no_held_out_images_is_said_with_the_remedy(run, photos):
+    assert run("repurpose", M, photos, "-o", "out", "--hold-out", "0", "-q").code == 0
+    done = run("predict", "out", photos, "--coverage", "0.9")
+    assert done.code == 2
+    assert "--hold-out" in done.err
+
+
+def test_a_full_disk_underway_is_exit_code_1_and_leaves_nothing(run, saved, photos, monkeypatch, tmp_path):
+    monkeypatch.setattr("os.replace", raising(OSError(28, "No space left on device")))
+    done = run("predict", saved, photos, "-o", "p.csv")
+    assert done.code == 1
+    assert "No space left on device" in done.err
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_interrupted_keeps_what_it_learned_and_says_so(photos, tmp_path, environment, name):
+    call = ["xfer2", "repurpose", "zoo:cifar10-cnn", photos, "--method", "stitch", "-o", "out"]
+    for one in ("num_epochs=100000", "patience=None", f"checkpoint_dir={tmp_path / 'run'}"):
+        call += ["--set", one]
+    process = subprocess.Popen(call, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+                               text=True)
+    while not (tmp_path / "run").is_dir() or not any((tmp_path / "run").iterdir()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(name)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "was interrupted; what it had learned by then is in 'out'" in err
+    assert "Traceback" not in err
+    done = subprocess.run(["xfer2", "predict", "out", photos], cwd=tmp_path, env=environment, capture_output=True,
+                          check=True)
+    assert done.stdout.count(b"\n") == 61
+
+
+def test_a_program_run_as_a_module_has_the_same_codes(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "xfer2.cli.app", "inspect", "nowhere"], capture_output=True, text=True,
+                          check=False, cwd=tmp_path, env={**os.environ, "COLUMNS": "60"})
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
