@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check test-zoo test-zoo-models bench-extract bench-heads bench-train bench-modular bench-omniglot bench-forgetting bench-import system clean
+.PHONY: demo test check test-zoo test-zoo-models test-browser bench-extract bench-heads bench-train bench-modular bench-omniglot bench-forgetting bench-import system clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/xfer2 demo
@@ -23,6 +23,10 @@ test-zoo: $(VENV)/.installed-test
 # The networks that ship with the package, on their own test images. Needs ../shared.
 test-zoo-models: $(VENV)/.installed-test
 	$(PY) -m pytest tests/zoo -m "slow or not slow" --timeout 3600
+
+# The report in headless Chromium: no console error, no request, nothing wider than the screen. Needs Debian's chromium.
+test-browser: $(VENV)/.installed-test
+	$(PY) -m pytest tests/test_report_browser.py -rs
 
 # Three layers of SqueezeNet from 256 and 1,024 CIFAR-10 images: images a second, peak memory. Needs ../shared.
 bench-extract: $(VENV)/.installed

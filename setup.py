@@ -34,6 +34,7 @@ setup(
         "pyarrow>=14,<24",
         "matplotlib>=3.8",
         "pillow>=10",
+        "tomli>=2; python_version < '3.11'",
         "typer>=0.12",
         "rich>=13",
         "skops>=0.11",

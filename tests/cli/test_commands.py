@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 
 import numpy as np
 import pandas
@@ -77,7 +78,9 @@ def test_a_network_method_trains_and_exports(run, photos, tmp_path):
     assert repurposer.outcome_ in done.err
     done = run("export", "out", "-o", "plain")
     assert sorted(done.out.split()) == ["plain-0000.params", "plain-preprocessing.json", "plain-symbol.json"]
-    block = mx.gluon.SymbolBlock.imports("plain-symbol.json", ["data"], "plain-0000.params")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # MXNet's, on the type of the input
+        block = mx.gluon.SymbolBlock.imports("plain-symbol.json", ["data"], "plain-0000.params")
     given = np.random.default_rng(0).random((3, 1, 28, 28), np.float32)
     np.testing.assert_allclose(block(mx.nd.array(given)).asnumpy(), repurposer.predict_proba(given), atol=1e-6)
     assert run("export", "out", "-o", "net.onnx").out == "net.onnx\n"

@@ -76,7 +76,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numeric: 
         table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 10_000, highlight=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+    with console.capture() as held:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in held.get().splitlines()))
 
 
 def check_output(path: str, overwrite: bool, folder: bool = False) -> None:
