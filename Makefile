@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check test-zoo test-zoo-models test-browser bench-extract bench-heads bench-train bench-modular bench-omniglot bench-forgetting bench-import system clean
+.PHONY: demo test check test-zoo test-zoo-models test-browser bench-extract bench-cli bench-heads bench-train bench-modular bench-omniglot bench-forgetting bench-import system clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/xfer2 demo
@@ -31,6 +31,10 @@ test-browser: $(VENV)/.installed-test
 # Three layers of SqueezeNet from 256 and 1,024 CIFAR-10 images: images a second, peak memory. Needs ../shared.
 bench-extract: $(VENV)/.installed
 	$(PY) benchmarks/extract.py
+
+# `xfer2 extract` beside the library call, 5,000 and 20,000 small images to Parquet: images a second, memory. Needs ../shared.
+bench-cli: $(VENV)/.installed
+	$(PY) benchmarks/command_line.py
 
 # Heads on features of CIFAR-10: time, accuracy, calibration; conformal sets, abstaining, out-of-distribution. Needs ../shared.
 bench-heads: $(VENV)/.installed

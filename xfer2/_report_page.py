@@ -91,7 +91,9 @@ def paragraph(text: str, kind: str = "note") -> str:
 
 def definitions(said: Mapping[str, Any]) -> str:
     """A table of names and what is said of each."""
-    rows = (f'<tr><th scope="row">{escape(str(name))}</th><td>{escape(str(text))}</td></tr>' for name, text in said.items())
+    names = (escape(str(name)).replace("_", "_<wbr>") for name in said)  # long names of parameters break there
+    rows = (f'<tr><th scope="row">{name}</th><td>{escape(str(text))}</td></tr>'
+            for name, text in zip(names, said.values(), strict=True))
     return f'<table class="said"><tbody>{"".join(rows)}</tbody></table>'
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import warnings
 
 import numpy as np
@@ -158,7 +159,15 @@ def test_methods_come_from_the_registry_with_their_parameters(run, name):
     assert all(one["name"] in text for one in told["parameters"])
 
 
-def test_help_lists_the_commands_and_the_program_completes_names(run):
+@pytest.mark.parametrize(("words", "expected"), [("xfer2 rep", ["report", "repurpose"]), ("xfer2 methods st", ["stitch"]),
+                                                 ("xfer2 repurpose m d --method two", ["two-tower"])])
+def test_the_shell_completes_commands_and_methods(environment, words, expected):
+    asked = {"_XFER2_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    done = subprocess.run(["xfer2"], env={**environment, **asked}, capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.split()) == expected
+
+
+def test_without_a_command_it_lists_them(run):
     done = run()
     assert done.code == 0
     assert all(name in done.out for name in ("inspect", "extract", "repurpose", "predict", "report", "export", "methods"))

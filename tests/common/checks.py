@@ -126,8 +126,29 @@ def check_loaded_repurposer_fits_again(row, task, tmp_path):
     repurposer = row.make(task.network).fit(task.images, task.labels)
     repurposer.save(tmp_path / "saved")
     loaded = xfer2.load(tmp_path / "saved")
+    assert {name for name in vars(repurposer) if name.endswith("_")} <= {name for name in vars(loaded) if name.endswith("_")}
     np.testing.assert_array_equal(clone(loaded).fit(task.images, task.labels).predict_proba(task.images),
                                   repurposer.predict_proba(task.images))
+
+
+def check_evaluation_and_report_are_the_same_after_loading(row, task, tmp_path):
+    repurposer = row.make(task.network).fit(task.images, task.labels)
+    assert repurposer.held_out_ is None
+    repurposer.held_out_ = repurposer.evaluate(task.images, task.labels)
+    accuracy = repurposer.held_out_.figures()["accuracy"].value
+    assert accuracy == repurposer.score(task.images, task.labels)
+    assert repurposer.trained_on_["examples"] == len(task.labels)
+    assert repurposer.trained_on_["class_counts"] == np.unique(task.labels, return_counts=True)[1].tolist()
+    repurposer.save(tmp_path / "saved")
+    loaded = xfer2.load(tmp_path / "saved")
+    assert loaded.held_out_.to_bytes() == repurposer.held_out_.to_bytes()
+    for name, one in {"before": repurposer, "after": loaded}.items():
+        one.report(tmp_path / f"{name}.html", task.images, task.labels)
+    page = (tmp_path / "before.html").read_text()
+    assert page == (tmp_path / "after.html").read_text()
+    assert f"accuracy {accuracy:.3f} (" in page
+    assert type(repurposer).__name__ in page
+    assert repurposer.fit(task.images, task.labels).held_out_ is None
 
 
 def check_changed_files_are_refused(row, task, tmp_path):

@@ -108,6 +108,9 @@ class PtuRepurposer(NeuralNetworkRepurposer):
             return frame
         return frame.groupby("layer", sort=False)[["update", "fine_tune"]].mean().reset_index()
 
+    def _learned(self) -> dict[str, Any]:
+        return {**super()._learned(), "gates_": self.gates_}
+
     def _drawn(self) -> dict[str, Any]:
         return {**super()._drawn(), "gates": self.transferability(per_channel=True)}
 
