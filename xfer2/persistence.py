@@ -19,7 +19,7 @@ import numpy as np
 
 from xfer2.exceptions import PersistenceError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 
@@ -35,12 +35,7 @@ def write_directory(path: str | os.PathLike[str], manifest: Mapping[str, Any], f
         The target exists and may not be overwritten, or is no saved directory, or its folder does not exist.
     """
     target = Path(path)
-    if target.exists() and not overwrite:
-        raise PersistenceError(f"{str(target)!r} exists; choose another path or pass overwrite=True.")
-    if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise PersistenceError(f"{str(target)!r} exists and was not written by xfer2; it is not overwritten.")
-    if not target.parent.is_dir():
-        raise PersistenceError(f"Cannot save to {str(target)!r}: there is no folder {str(target.parent)!r}.")
+    check_writable(target, overwrite)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     document = {"format": FORMAT, **manifest, "files": hashes}
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -53,6 +48,16 @@ def write_directory(path: str | os.PathLike[str], manifest: Mapping[str, Any], f
         _put_in_place(new, target, scratch / "old")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_writable(target: Path, overwrite: bool) -> None:
+    """Raise where `write_directory` would not write."""
+    if target.exists() and not overwrite:
+        raise PersistenceError(f"{str(target)!r} exists; choose another path or pass overwrite=True.")
+    if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise PersistenceError(f"{str(target)!r} exists and was not written by xfer2; it is not overwritten.")
+    if not target.parent.is_dir():
+        raise PersistenceError(f"Cannot save to {str(target)!r}: there is no folder {str(target.parent)!r}.")
 
 
 def _put_in_place(new: Path, target: Path, old: Path) -> None:

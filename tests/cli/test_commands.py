@@ -2,15 +2,18 @@
 
 import io
 import json
+import shutil
 import subprocess
 import warnings
 
 import numpy as np
+import onnxruntime
 import pandas
 import pytest
 
 import xfer2
 from xfer2._mxnet import mx
+from xfer2.repurposers._examples import held_out_rows
 from xfer2.repurposers._registry import METHODS
 from xfer2.uncertainty.selective import threshold_at_risk
 
@@ -36,6 +39,33 @@ def test_inspect_tells_layers_as_a_table_and_as_json(run, tmp_path):
 
 def test_inspect_reads_what_repurpose_made(run, saved):
     assert "dropout" in run("inspect", saved).out
+
+
+def test_what_repurpose_made_is_a_model_too(run, photos, saved, tmp_path):
+    assert json.loads(run("extract", saved, photos, "-o", "f.npz", "--json").out)["shapes"] == {"dropout": [512]}
+    assert run("repurpose", saved, photos, "-o", "again", "--hold-out", "0", "-q").code == 0
+    again = xfer2.load(tmp_path / "again")
+    assert list(again.feature_indices_per_layer_) == ["dropout"]
+    assert again.trained_on_["source"] == str(saved)
+
+
+def test_images_that_cannot_be_read_are_named_once_and_what_was_learned_is_kept(run, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "mine")
+    (tmp_path / "mine" / "rare").mkdir()
+    for number in range(3):
+        (tmp_path / "mine" / "rare" / f"{number}.jpg").write_bytes(b"no image")
+    done = run("repurpose", "zoo:mnist-cnn", "mine", "-o", "out", "-q")
+    assert done.code == 0
+    assert done.err.count("\n") == 1
+    assert "3 of 63 images could not be read and were left out" in done.err
+    held_out = {seed: held_out_rows(np.repeat([0, 1, 2], [30, 30, 3]), 0.4, seed)[-1] - 60 for seed in range(30)}
+    seed, readable = next((seed, row) for seed, row in held_out.items() if row >= 0)
+    shutil.copy(photos / "china" / "00.jpg", tmp_path / "mine" / "rare" / f"{readable}.jpg")
+    done = run("repurpose", "zoo:mnist-cnn", "mine", "-o", "out", "-q", "--hold-out", "0.4", "--seed", seed, "--overwrite")
+    assert done.code == 1
+    assert "the label 'rare' is not among the classes" in done.err
+    assert "saved in 'out'" in done.err
+    assert xfer2.load(tmp_path / "out").classes_.tolist() == ["china", "flower"]
 
 
 def test_repurpose_prints_figures_of_images_that_were_held_out(run, photos, tmp_path):
@@ -85,6 +115,8 @@ def test_a_network_method_trains_and_exports(run, photos, tmp_path):
     given = np.random.default_rng(0).random((3, 1, 28, 28), np.float32)
     np.testing.assert_allclose(block(mx.nd.array(given)).asnumpy(), repurposer.predict_proba(given), atol=1e-6)
     assert run("export", "out", "-o", "net.onnx").out == "net.onnx\n"
+    session = onnxruntime.InferenceSession("net.onnx")
+    np.testing.assert_allclose(session.run(None, {"data": given})[0], repurposer.predict_proba(given), atol=1e-5)
 
 
 def test_a_head_that_is_no_network_exports_its_features_where_asked(run, saved, tmp_path):
@@ -143,7 +175,8 @@ def test_the_report_is_of_these_predictions(run, photos, saved, tmp_path):
     assert page.count("<td>china/") == 30
     assert "laplace" in page.lower()
     assert "36 of the 60 examples of" in page  # what it was trained on
-    assert "xfer2.LaplaceRepurposer(" in page  # how to reproduce it
+    assert f"xfer2 repurpose zoo:cifar10-cnn {photos} --method laplace --hold-out 0.4" in page  # how to reproduce it
+    assert run("report", saved, photos, "-o", "-", "--title", "China & flowers").out == page
     assert "Most uncertain" in page
 
 

@@ -6,11 +6,23 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import pandas
 import pytest
 from PIL import Image
 
 M = "zoo:mnist-cnn"
+
+
+def cpu_seconds(process):
+    """What a process has computed for, with all its threads."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def shell(line, folder, environment):
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def raising(error):
@@ -36,9 +48,12 @@ def files_below(folder):
     ("extract {m} {p} -o there.npz", "--overwrite"),
     ("extract {m} {p} -o f.npz --layers dens0", "dense0"),
     ("extract {m} {p} -o f.npz --layers dense0,dense0", "without repeated names"),
-    ("extract {m} {p} -o f.npz --pool mean", "'avg'"),
+    ("extract {m} {p} -o f.npz --pool mean", "--pool must be one of avg, max, none"),
     ("extract {m} {p} -o f.npz --batch-size 0", "at least 1"),
-    ("extract {m} {p} -o f.npz --errors ignore", "'skip'"),
+    ("extract {m} {p} -o f.npz --errors ignore", "--errors must be one of skip, raise"),
+    ("extract {m} {p} -o there.npz --resume", "--overwrite"),
+    ("extract {m} {p} -o - --resume", "a name"),
+    ("extract {m} big.csv -o -", "None of the 1 images"),
     ("extract {m} {p}", "--output"),
     ("extract {m} {p} -o f.npz --laers a", "--layers"),
     ("extract {m} empty -o f.npz", "holds no images"),
@@ -60,6 +75,12 @@ def files_below(folder):
     ("repurpose {m} {p} -o out --method fine-tune --layers conv0,dense0", "one layer"),
     ("repurpose {m} {p} -o out --method random-freeze --layers conv0", "xfer2 methods random-freeze"),
     ("repurpose {m} {p} -o out --test loose", "no classes"),
+    ("repurpose {m} {p} -o out --test other", "has the class 'dog'"),
+    ("repurpose {m} {p} -o -", "cannot be printed"),
+    ("repurpose {m} {p} -o out --config layers.toml", "layers must be a str"),
+    ("repurpose {m} {p} -o out --config parameters.toml", "[parameters]"),
+    ("repurpose {m} {p} -o out --config latin.toml", "latin.toml"),
+    ("repurpose {m} {p} -o out --set c={{[]:1}}", "c must be"),
     ("predict nowhere {p}", "'nowhere'"),
     ("predict {p} {p}", "no saved repurposer"),
     ("predict {s} nowhere", "'nowhere'"),
@@ -72,6 +93,8 @@ def files_below(folder):
     ("report nowhere {p}", "'nowhere'"),
     ("report {s} other -o r.html", "is not among the classes"),
     ("export nowhere -o net", "nowhere"),
+    ("export {m} -o -", "cannot be printed"),
+    ("export {m} -o there", "there-preprocessing.json"),
     ("methods gpp", "gp"),
     ("nonsense", "No such command"),
 ])
@@ -80,15 +103,19 @@ def test_one_line_with_the_remedy(run, photos, saved, tmp_path, line, said):
         (tmp_path / name).mkdir(parents=True)
     for name in ("loose/1.png", "loose/2.png", "one/a/1.png", "one/a/2.png", "other/dog/1.png", "other/china/1.png"):
         Image.new("L", (28, 28)).save(tmp_path / name)
-    for name in ("there.npz", "there.csv", "there.html", "there/mine.txt"):
+    for name in ("there.npz", "there.csv", "there.html", "there/mine.txt", "there-preprocessing.json"):
         (tmp_path / name).write_text("mine")
     (tmp_path / "wrong.toml").write_text('methd = "lr"\n')
     (tmp_path / "broken.toml").write_text("method = \n")
+    (tmp_path / "layers.toml").write_text("layers = [1, 2]\n")
+    (tmp_path / "parameters.toml").write_text("parameters = 3\n")
+    (tmp_path / "latin.toml").write_bytes(b'method = "\xff"\n')
+    (tmp_path / "big.csv").write_text("nowhere.png,1\n")
     before = files_below(tmp_path)
     done = run(*line.format(m=M, p=photos, s=saved).split())
     assert done.code == 2, done
     assert done.out == ""
-    assert done.err.startswith("xfer2: ")
+    assert done.err.startswith(("xfer2: ", f"xfer2 {line.split()[0]}: "))
     assert done.err.count("\n") == 1, done.err
     assert said in done.err
     assert files_below(tmp_path) == before
@@ -145,6 +172,51 @@ def test_a_training_that_is_interrupted_keeps_what_it_learned_and_says_so(photos
     done = subprocess.run(["xfer2", "predict", "out", photos], cwd=tmp_path, env=environment, capture_output=True,
                           check=True)
     assert done.stdout.count(b"\n") == 61
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_before_there_is_anything_to_keep_leaves_nothing(photos, saved, tmp_path, environment, name):
+    (tmp_path / "list.csv").write_text("\n".join(str(path) for path in photos.rglob("*.jpg") for _ in range(100)))
+    calls = [["extract", "zoo:cifar10-resnet28", "list.csv", "-o", "f.npz"], ["predict", saved, "list.csv", "-o", "p.csv"]]
+    for call in calls:
+        process = subprocess.Popen(["xfer2", *map(str, call)], cwd=tmp_path, env=environment, stderr=subprocess.PIPE,
+                                   text=True)
+        while cpu_seconds(process.pid) < 4:  # imported, and at work
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(name)
+        _, err = process.communicate()
+        assert process.returncode == 1, err
+        assert err.count("\n") == 1, err
+        assert "interrupted" in err
+        kept = "are kept in" in err  # where the first part was there already
+        assert kept or files_below(tmp_path) == ["list.csv"]
+        shutil.rmtree(tmp_path / ".f.npz.partial", ignore_errors=True)
+
+
+def test_closed_streams_are_no_tracebacks(photos, tmp_path, environment):
+    lines = {f"xfer2 extract {M} {photos} -o f.npz -q 2>&-": 0, f"xfer2 extract {M} nowhere -o g.npz 2>&-": 2,
+             "xfer2 methods >&-": 0, f"xfer2 extract {M} {photos} -o - -q >&-": 0}
+    for line, code in lines.items():
+        done = shell(line, tmp_path, environment)
+        assert (done.returncode, done.stdout, done.stderr) == (code, "", ""), line
+    assert files_below(tmp_path) == ["f.npz"]
+
+
+def test_names_and_labels_that_no_encoding_has_are_written_as_codes(photos, tmp_path, environment):
+    for label in ("chína", "flower"):
+        (tmp_path / "odd" / label).mkdir(parents=True)
+        for number in range(6):
+            name = os.fsencode(tmp_path / "odd" / label) + b"/\xff%d.png" % number
+            with open(name, "wb") as file:
+                Image.new("L", (28, 28), 40 * number).save(file, "PNG")
+    ascii_only = {**environment, "PYTHONIOENCODING": "ascii"}
+    for line in (f"xfer2 extract {M} odd -o f.parquet -q", f"xfer2 repurpose {M} odd -o out -q", "xfer2 predict out odd -q"):
+        done = shell(line, tmp_path, ascii_only)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+    assert "\\xff0.png" in done.stdout
+    assert pandas.read_parquet(tmp_path / "f.parquet")["label"].tolist() == ["chína"] * 6 + ["flower"] * 6
 
 
 def test_a_program_run_as_a_module_has_the_same_codes(tmp_path):

@@ -108,6 +108,38 @@ def test_interrupted_and_resumed_is_the_same_to_the_byte(tmp_path, name, after):
     assert kept(path) == (folder, 0)
 
 
+@pytest.mark.parametrize("name", ["f.npz", "folder"])
+def test_resumed_after_the_file_had_its_name_it_is_done(tmp_path, photos, monkeypatch, name):
+    path = str(tmp_path / name)
+    with monkeypatch.context() as patched:
+        patched.setattr(resumable.shutil, "rmtree", lambda *args, **kw: None)
+        first = extract_to_file(image_network(), photos, "fc", path, batch_size=3)
+    assert kept(path)[1] == COUNT
+    before = content(tmp_path / name)
+    again = extract_to_file(image_network(), photos, "fc", path, batch_size=3, resume=True, engine=Interrupting(0))
+    assert again == first
+    assert content(tmp_path / name) == before
+    assert kept(path)[1] == 0
+
+
+def test_an_empty_folder_of_parts_is_nothing_to_resume(tmp_path, photos):
+    (tmp_path / ".f.npz.partial").mkdir()
+    assert extract_to_file(image_network(), photos, "fc", str(tmp_path / "f.npz"), resume=True).examples == COUNT
+
+
+def test_a_folder_that_is_replaced_stays_until_the_new_one_is_whole(tmp_path, photos, monkeypatch):
+    path = tmp_path / "folder"
+    extract_to_file(image_network(), photos, "fc", str(path))
+    before = content(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(resumable.FolderStore, "finish", lambda *args: (_ for _ in ()).throw(OSError(28, "No space")))
+        with pytest.raises(OSError, match="No space"):
+            extract_to_file(image_network(), photos, "conv", str(path), overwrite=True)
+    assert content(path) == before
+    extract_to_file(image_network(), photos, "conv", str(path), overwrite=True, resume=True)
+    assert Features.load(path).layers == ("conv",)
+
+
 def test_an_image_that_cannot_be_read_keeps_what_was_done(tmp_path):
     photos = write_images(tmp_path / "photos", corrupt=(21,))
     with pytest.raises(ImageError, match=r"21\.png"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from xfer2.cli._output import check_choice
 from xfer2.exceptions import DataError
 from xfer2.model_handler import sources
 from xfer2.model_handler.network import Network
@@ -14,7 +15,10 @@ from xfer2.repurposers._training_run import features_layer
 
 def is_saved(path: str) -> bool:
     """Whether a path is the folder of a saved repurposer."""
-    return (Path(path) / MANIFEST).is_file()
+    try:
+        return (Path(path) / MANIFEST).is_file()
+    except OSError:  # no name that a file can have
+        return False
 
 
 def read_saved(path: str) -> Any:
@@ -26,18 +30,22 @@ def read_saved(path: str) -> Any:
     return load(path)
 
 
-def read_network(model: str) -> Network:
-    """A source's network, or that of a saved repurposer."""
-    return read_saved(model).network_ if is_saved(model) else sources.read(model)
+def read_model(model: str) -> tuple[Network, list[str] | None]:
+    """A source's network, or that of a saved repurposer and, if it is a classifier on features, the layers of those."""
+    if not is_saved(model):
+        return sources.read(model), None
+    saved = read_saved(model)
+    features = getattr(saved, "feature_indices_per_layer_", None)
+    return saved.network_, None if features is None else list(features)
 
 
-def chosen_layers(network: Network, text: str | None) -> list[str]:
-    """Names between commas; by default what the last dense layer or convolution reads."""
+def chosen_layers(network: Network, text: str | None, default: list[str] | None) -> list[str]:
+    """Names between commas; by default those given, or what the last dense layer or convolution reads."""
     if text is None:
-        return [features_layer("xfer2", network, "Name the layers with --layers.")]
+        return default or [features_layer("xfer2", network, "Name the layers with --layers.")]
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def chosen_pool(text: str) -> str | None:
     """A kind of pooling, with ``none`` for none."""
-    return None if text == "none" else text
+    return None if check_choice("--pool", text, ("avg", "max", "none")) == "none" else text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import typer
 from xfer2._progress import Bar
 from xfer2._validation import parameter_error
 from xfer2.exceptions import DataError, XferError
+from xfer2.features.files import replacing
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="zoo:NAME, gluoncv:NAME, a checkpoint's prefix, or what "
                                       "`xfer2 repurpose` made.")]
@@ -34,9 +34,9 @@ class UnfinishedError(XferError):
 
 
 def be_quiet(wanted: bool) -> None:
-    """Show no progress, and log errors only."""
+    """Show no progress where that is wanted. What the library logs, commands say themselves."""
     Bar.quiet = wanted
-    logging.getLogger("xfer2").setLevel(logging.ERROR if wanted else logging.NOTSET)
+    logging.getLogger("xfer2").setLevel(logging.ERROR)
 
 
 def note(text: str, quiet: bool = False) -> None:
@@ -82,18 +82,20 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numeric: 
     print("\n".join(line.rstrip() for line in held.get().splitlines()))
 
 
-def check_output(path: str, overwrite: bool, folder: bool = False) -> None:
+def check_output(path: str, overwrite: bool, folder: bool = False, pipe: bool = False) -> None:
     """Raise where a file, or folder, of that name cannot be written, before any work is done.
 
     Raises
     ------
     ParameterError
-        It exists.
+        It exists, or is ``-`` where that cannot be printed.
     DataError
         There is no such folder, or nothing can be written there.
     """
-    if path == "-":
+    if path == "-" and pipe:
         return
+    if path in ("", "-"):
+        raise parameter_error("xfer2", "--output", "a name" if pipe else "a name; this cannot be printed", path)
     target = Path(path)
     if target.exists() and not overwrite:
         raise parameter_error("xfer2", "--output", "new", path, "Replace what is there with --overwrite.")
@@ -113,11 +115,15 @@ def write_text(path: str, text: str) -> None:
     if path == "-":
         sys.stdout.write(text)
         return
-    folder = os.path.dirname(path) or "."
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".xfer2-") as scratch:
-        name = os.path.join(scratch, os.path.basename(path))
-        Path(name).write_text(text, encoding="utf-8", newline="")
-        os.replace(name, path)
+    with replacing(path) as scratch:
+        Path(scratch).write_text(text, encoding="utf-8", newline="")
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> str:
+    """Return the value of an option, or raise unless it is one of the choices."""
+    if value not in choices:
+        raise parameter_error("xfer2", option, f"one of {', '.join(choices)}", value)
+    return value
 
 
 def say_skipped(skipped: Sequence[str], total: int) -> None:

@@ -19,6 +19,7 @@ from xfer2.cli._output import UnfinishedError
 from xfer2.exceptions import ImageError, TrainingError, XferError
 
 FAILED, MISTAKE = 1, 2
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
 _UNDERWAY = (UnfinishedError, TrainingError, ImageError)
 _CallError: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
@@ -52,6 +53,12 @@ def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever called
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - it lives as long as the program
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_run())
 
 
@@ -59,7 +66,6 @@ def _run() -> int:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else 0
     except BrokenPipeError:  # whoever read has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
@@ -70,16 +76,21 @@ def _run() -> int:
     except XferError as error:
         return _failed(error, MISTAKE)
     except (KeyboardInterrupt, typer.Abort):
-        return _failed("interrupted; nothing was written.", FAILED)
-    except (OSError, MemoryError) as error:
-        return _failed(f"{error or 'out of memory'}; nothing was written.", FAILED)
+        code = _INTERRUPTED
+    except Exception as error:
+        if os.environ.get("XFER2_TRACEBACK"):
+            raise
+        return _failed(f"{type(error).__name__}: {error} (XFER2_TRACEBACK=1 shows where)", FAILED)
+    if code == _INTERRUPTED:
+        return _failed("interrupted before the output was whole; nothing is kept.", FAILED)
+    return code if isinstance(code, int) else 0
 
 
 def _failed(error: Any, code: int, context: Any = None) -> int:
     """One line on standard error."""
     text = " ".join(str(error).split())
     remedy = f" See: {context.command_path} --help" if context is not None else ""
-    print(f"xfer2: {text}{remedy}", file=sys.stderr)
+    print(f"{text if text.startswith('xfer2') else f'xfer2: {text}'}{remedy}", file=sys.stderr)
     return code
 
 

@@ -18,13 +18,15 @@ from xfer2.cli._output import (
     Quiet,
     UnfinishedError,
     be_quiet,
+    check_choice,
     check_output,
     note,
     plain,
     print_json,
     say_skipped,
 )
-from xfer2.exceptions import ImageError, ModelError
+from xfer2.exceptions import DataError, LayerNotFoundError, ParameterError, XferError
+from xfer2.features.resumable import extract_to_file, kept
 
 
 def extract(model: Model,
@@ -47,10 +49,12 @@ def extract(model: Model,
         --pool avg -o features.parquet
     """
     be_quiet(quiet)
-    check_output(output, overwrite or resume, folder=True)
-    network = _models.read_network(model)
-    names, pooling = _models.chosen_layers(network, layers), _models.chosen_pool(pool)
-    settings: dict[str, Any] = {"pool": pooling, "batch_size": batch_size, "errors": errors}
+    begun = resume and output != "-" and kept(output)[1] > 0
+    check_output(output, overwrite or begun, folder=True, pipe=not resume)
+    settings: dict[str, Any] = {"pool": _models.chosen_pool(pool), "batch_size": batch_size,
+                                "errors": check_choice("--errors", errors, ("skip", "raise"))}
+    network, default = _models.read_model(model)
+    names = _models.chosen_layers(network, layers, default)
     if output == "-":
         _stream(network, data, names, settings, as_json)
         return
@@ -64,11 +68,11 @@ def extract(model: Model,
 
 
 def _to_file(network: Any, data: str, names: list[str], output: str, settings: dict[str, Any]) -> Any:
-    from xfer2.features.resumable import extract_to_file, kept
-
     try:
         return extract_to_file(network, data, names, output, **settings)
-    except (ImageError, ModelError, OSError, MemoryError, KeyboardInterrupt) as error:
+    except (ParameterError, LayerNotFoundError):
+        raise
+    except (XferError, OSError, MemoryError, KeyboardInterrupt) as error:
         folder, done = kept(output)
         if not done:
             raise
@@ -94,4 +98,6 @@ def _stream(network: Any, data: str, names: list[str], settings: dict[str, Any],
                 line = {"id": part.ids[row], "label": None if part.labels is None else part.labels[row],
                         **{name: part[name][row] for name in part.layers}}
                 print(json.dumps(plain(line)))
-    say_skipped(batches.skipped, (batches.size or 0) or len(batches.skipped))
+    if batches.skipped and len(batches.skipped) == batches.size:
+        raise DataError(f"None of the {batches.size} images of {data!r} can be read; the first: {batches.skipped[0]}")
+    say_skipped(batches.skipped, batches.size or len(batches.skipped))

@@ -6,8 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from xfer2._validation import parameter_error
 from xfer2.cli import _models
 from xfer2.cli._output import Json, Model, Overwrite, check_output, note, print_json, print_table
+from xfer2.features.files import replacing
+from xfer2.model_handler.handler import ModelHandler
 
 
 def inspect(model: Model,
@@ -21,12 +24,10 @@ def inspect(model: Model,
     Example:
       xfer2 inspect zoo:mnist-cnn --graph mnist-cnn.svg
     """
-    from xfer2.model_handler.handler import ModelHandler
-
     if graph is not None:
         check_output(graph, overwrite)
         _check_picture(graph)
-    handler = ModelHandler(_models.read_network(model))
+    handler = ModelHandler(_models.read_model(model)[0])
     shapes = {} if input_shape is None else {handler.network.inputs[0]: _shape(input_shape)}
     summary = handler.summary(**shapes)
     if as_json:
@@ -43,15 +44,11 @@ def inspect(model: Model,
 
 
 def _check_picture(path: str) -> None:
-    from xfer2._validation import parameter_error
-
     if not path.endswith((".svg", ".png", ".pdf")):
         raise parameter_error("xfer2 inspect", "--graph", "a .svg, .png or .pdf file", path)
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    from xfer2._validation import parameter_error
-
     try:
         return tuple(int(size) for size in text.split(","))
     except ValueError as error:
@@ -62,4 +59,5 @@ def _draw(handler: Any, path: str, shapes: dict[str, tuple[int, ...]]) -> None:
     import matplotlib
 
     matplotlib.use("agg")
-    handler.plot(**shapes).figure.savefig(path, bbox_inches="tight")
+    with replacing(path) as scratch:
+        handler.plot(**shapes).figure.savefig(scratch, bbox_inches="tight")

@@ -17,6 +17,7 @@ from xfer2.cli._output import (
     Quiet,
     Saved,
     be_quiet,
+    check_choice,
     check_output,
     note,
     plain,
@@ -48,7 +49,8 @@ def predict(saved: Saved, data: Data,
         --uncertainty --coverage 0.9 --abstain-risk 0.05
     """
     be_quiet(quiet)
-    check_output(output, overwrite)
+    check_output(output, overwrite, pipe=True)
+    check_choice("--errors", errors, ("skip", "raise"))
     if output != "-" and not output.endswith((".csv", ".json")):
         raise parameter_error(OWNER, "--output", "a .csv or .json file, or -", output)
     repurposer = _models.read_saved(saved).set_params(errors=errors)

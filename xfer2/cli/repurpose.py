@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import shlex
 import sys
 import warnings
+from numbers import Real
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from xfer2.cli._output import (
     Quiet,
     UnfinishedError,
     be_quiet,
+    check_choice,
     check_output,
     note,
     print_json,
@@ -27,11 +31,13 @@ from xfer2.cli._output import (
     say_skipped,
 )
 from xfer2.data.files import FileRows, labels_at
-from xfer2.exceptions import DataError, ParameterError
+from xfer2.exceptions import DataError, ParameterError, XferError
+from xfer2.persistence import check_writable
 from xfer2.repurposers._examples import held_out_rows
 from xfer2.repurposers._registry import METHODS, Method, get_method, parameters_of
 
 OWNER = "xfer2 repurpose"
+_KINDS: dict[str, Any] = {"hold_out": Real, "seed": int, "batch_size": int}  # the others are texts
 _DEFAULTS: dict[str, Any] = {"method": "lr", "layers": None, "pool": "avg", "test": None, "hold_out": 0.2, "seed": 0,
                              "batch_size": None, "errors": "skip"}
 
@@ -75,12 +81,12 @@ def repurpose(model: Model, data: Data,
     options = {**_DEFAULTS, **options, **{name: value for name, value in given.items() if value is not None}}
     parameters.update(_parsed(one) for one in settings or ())
     check_output(output, overwrite, folder=True)
+    check_writable(Path(output), overwrite)
     repurposer = _make(get_method(options["method"]), model, options, parameters)
     train, held_out = _split(data, options)
     interrupted = _fit(repurposer, train)
-    if held_out is not None:
-        repurposer.held_out_ = repurposer.evaluate(held_out)
-    repurposer.save(output, overwrite)
+    repurposer.trained_on_.update(source=model, command=shlex.join(["xfer2", *sys.argv[1:]]))
+    _measure_and_save(repurposer, held_out, output, overwrite)
     _say(repurposer, output, as_json, quiet)
     if interrupted:
         raise UnfinishedError(f"the training was interrupted; what it had learned by then is in {output!r}.")
@@ -97,16 +103,20 @@ def _read_config(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         with open(path, "rb") as file:
             options = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"The configuration {path!r} cannot be read: {error}.") from error
     parameters = options.pop("parameters", {})
-    for name in options:
+    if not isinstance(parameters, dict):
+        raise parameter_error(path, "parameters", "a table, as in [parameters]", parameters)
+    for name, value in options.items():
         if name not in _DEFAULTS:
             raise ParameterError(f"{path}: there is no option {name!r}. Options: {', '.join(nearest(name, _DEFAULTS, 8))}; "
                                  "parameters of the method belong into [parameters].")
-    if isinstance(options.get("layers"), list):
-        options["layers"] = ",".join(options["layers"])
-    return options, dict(parameters)
+        if name == "layers" and isinstance(value, list) and all(isinstance(one, str) for one in value):
+            options[name] = ",".join(value)
+        elif not isinstance(value, _KINDS.get(name, str)) or isinstance(value, bool):
+            raise parameter_error(path, name, f"a {_KINDS.get(name, str).__name__}", value)
+    return options, parameters
 
 
 def _parsed(text: str) -> tuple[str, Any]:
@@ -116,7 +126,7 @@ def _parsed(text: str) -> tuple[str, Any]:
         raise parameter_error(OWNER, "--set", "NAME=VALUE, as in --set c=0.1", text)
     try:
         return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # no literal of Python
         return name, value
 
 
@@ -131,21 +141,22 @@ def _make(method: Method, model: str, options: dict[str, Any], parameters: dict[
         if name not in known or name == "source_model":
             raise ParameterError(f"{OWNER}: the method {method.name!r} has no parameter {name!r}. Nearest: "
                                  f"{', '.join(nearest(name, known))}. `xfer2 methods {method.name}` lists all.")
-    network = _models.read_network(model)
-    values = {"random_state": options["seed"], "errors": options["errors"], "batch_size": options["batch_size"],
+    network, default = _models.read_model(model)
+    values = {"random_state": options["seed"], "batch_size": options["batch_size"],
+              "errors": check_choice("--errors", options["errors"], ("skip", "raise")),
               "pool": _models.chosen_pool(options["pool"])}
     values = {name: value for name, value in values.items() if name in known and value is not None}
     if "feature_layer_names" in known:
-        values["feature_layer_names"] = _models.chosen_layers(network, options["layers"])
+        values["feature_layer_names"] = _models.chosen_layers(network, options["layers"], default)
     elif "transfer_layer_name" in known:
-        layers = _models.chosen_layers(network, options["layers"])
+        layers = _models.chosen_layers(network, options["layers"], default)
         if len(layers) != 1:
             raise parameter_error(OWNER, "--layers", f"one layer for the method {method.name!r}", options["layers"])
         values["transfer_layer_name"] = layers[0]
     elif options["layers"] is not None:
         raise ParameterError(f"{OWNER}: the method {method.name!r} has no single layers to name with --layers; "
                              f"`xfer2 methods {method.name}` lists its parameters.")
-    return cls(model, **{**values, **parameters})
+    return cls(network, **{**values, **parameters})
 
 
 def _split(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -155,8 +166,13 @@ def _split(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         raise DataError(f"{OWNER}: the images of {data!r} have no classes. Put them into one folder a class, or name a "
                         ".csv of paths and labels.")
     if options["test"] is not None:
-        if labels_at(options["test"]) is None:
+        others = labels_at(options["test"])
+        if others is None:
             raise DataError(f"{OWNER}: the images of --test {options['test']!r} have no classes.")
+        unknown = sorted({*others.tolist()} - {*labels.tolist()}, key=str)
+        if unknown:
+            raise DataError(f"{OWNER}: --test {options['test']!r} has the class {unknown[0]!r}, which {data!r} does not "
+                            "have. Leave it out, or train on it too.")
         return data, options["test"]
     part, seed = options["hold_out"], check_integer(OWNER, "--seed", options["seed"], 0)
     if isinstance(part, bool) or not isinstance(part, (int, float)) or not 0 <= part < 1:
@@ -179,13 +195,27 @@ def _fit(repurposer: Any, train: Any) -> bool:
     return bool(interrupted)
 
 
+def _measure_and_save(repurposer: Any, held_out: Any, output: str, overwrite: bool) -> None:
+    """Predict what was held out, and save; what was learned is saved too where that fails."""
+    try:
+        if held_out is not None:
+            repurposer.held_out_ = repurposer.evaluate(held_out)
+    except (XferError, OSError, MemoryError, KeyboardInterrupt) as error:
+        repurposer.save(output, overwrite)
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).rstrip(".")
+        raise UnfinishedError(f"it could not be measured on the images that were held out ({reason}); without them it is "
+                              f"saved in {output!r}.") from error
+    repurposer.save(output, overwrite)
+
+
 def _say(repurposer: Any, output: str, as_json: bool, quiet: bool) -> None:
     record, held_out = repurposer.trained_on_, repurposer.held_out_
     figures = {} if held_out is None else held_out.figures()
-    skipped = [] if held_out is None else list(held_out.prediction.skipped)
+    skipped = [*record["skipped"], *(() if held_out is None else held_out.prediction.skipped)]
+    say_skipped(skipped, record["examples"] + (0 if held_out is None else len(held_out)) + len(skipped))
     if as_json:
         print_json({"path": output, "method": repurposer.method, "classes": repurposer.classes_, "trained_on": record,
-                    "held_out": 0 if held_out is None else len(held_out), "skipped": record["skipped"] + len(skipped),
+                    "held_out": 0 if held_out is None else len(held_out), "skipped": skipped,
                     "figures": {name: vars(figure) for name, figure in figures.items()},
                     **({"outcome": repurposer.outcome_} if hasattr(repurposer, "outcome_") else {})})
         return
@@ -196,5 +226,4 @@ def _say(repurposer: Any, output: str, as_json: bool, quiet: bool) -> None:
         print_table(("figure", "value", "95% interval"),
                     [(name.replace("_", " "), f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}")
                      for name, figure in figures.items()], numeric=("value",))
-        say_skipped(skipped, len(held_out) + len(skipped))
     note(f"Saved in {output}: {record['examples']} training images, {len(repurposer.classes_)} classes.", quiet)

@@ -127,17 +127,22 @@ def _listed(examples: list[Example]) -> Examples:
 def _in_folder(folder: Path) -> list[Example]:
     """Images by class folder, both in alphabetical order; images without class folders have no labels."""
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    found = [Example(str(path.relative_to(folder)), directory.name, repr(str(path)), path)
+    found = [Example(_shown(path.relative_to(folder)), _shown(directory.name), repr(str(path)), path)
              for directory in classes for path in _images_below(directory)]
     loose = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix.lower() in EXTENSIONS]
     if found and loose:
         raise DataError(f"The folder {str(folder)!r} holds class folders and, beside them, {len(loose)} images without a "
                         f"class ({loose[0].name!r}); put them into a class folder.")
-    found = found or [Example(path.name, None, repr(str(path)), path) for path in loose]
+    found = found or [Example(_shown(path.name), None, repr(str(path)), path) for path in loose]
     if not found:
         raise DataError(f"The folder {str(folder)!r} holds no images: folders by class with files of the kinds "
                         f"{', '.join(sorted(EXTENSIONS))} were expected.")
     return found
+
+
+def _shown(path: Path | str) -> str:
+    """A name as text; bytes that are no UTF-8 are written as their codes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _images_below(folder: Path) -> list[Path]:
@@ -168,9 +173,10 @@ def _as_numbers(texts: list[str]) -> list[Any]:
     if "" in texts:
         raise DataError(f"Row {texts.index('') + 1} of the list has an empty label.")
     try:
-        return [int(text) for text in texts]
+        numbers = [int(text) for text in texts]
     except ValueError:
         return list(texts)
+    return list(texts) if any(abs(number) >= 2**63 for number in numbers) else numbers
 
 
 def _in_records(path: str) -> Iterator[Example]:

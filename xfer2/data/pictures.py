@@ -10,6 +10,7 @@ import numpy as np
 
 from xfer2.data import files, images
 from xfer2.data.iterators import as_numpy
+from xfer2.exceptions import DataError
 
 Pictures = Callable[[Sequence[int]], dict[int, np.ndarray]]
 
@@ -37,21 +38,21 @@ def pictures_of(data: Any, ids: Sequence[Any]) -> Pictures | None:
     """
     if isinstance(data, (str, os.PathLike, files.FileRows)):
         examples = files.open_rows(data) if isinstance(data, files.FileRows) else files.open_examples(os.fspath(data))
-        return lambda rows: _decoded(examples, {ids[row]: row for row in rows})
+        return lambda rows: _decoded(examples, ids, rows)
     if not hasattr(data, "__array__") or not images.is_pixels(np.asarray(data[:1])):
         return None
     return lambda rows: {row: _rgb(images.from_array(as_numpy(data[ids[row]]))) for row in rows}
 
 
-def _decoded(examples: files.Examples, rows: dict[Any, int]) -> dict[int, np.ndarray]:
-    found = {}
+def _decoded(examples: files.Examples, ids: Sequence[Any], rows: Sequence[int]) -> dict[int, np.ndarray]:
+    wanted, found = {ids[row] for row in rows}, {}
     for example in examples.read():
-        if example.id in rows:
+        if example.id in wanted:
             try:
-                found[rows[example.id]] = _rgb(images.decode(example.content, example.name))
-            except files.DataError:  # it has gone since
+                found[example.id] = _rgb(images.decode(example.content, example.name))
+            except DataError:  # it has gone since
                 continue
-    return found
+    return {row: found[ids[row]] for row in rows if ids[row] in found}
 
 
 def _rgb(image: Any) -> np.ndarray:

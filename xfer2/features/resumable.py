@@ -30,7 +30,7 @@ from xfer2.features.store import Features, FolderStore
 from xfer2.model_handler import archive, sources
 from xfer2.model_handler.network import Network
 
-_CALL = "call.json"
+_CALL, _JOINED = "call.json", "joined.json"
 _PART_EXAMPLES = 1024
 
 
@@ -82,21 +82,23 @@ def extract_to_file(source: Any, data: str, layers: Any, path: str, *, pool: str
     owner, path = "extract_to_file", str(Path(path))
     names = as_names(owner, "layers", layers)
     check_choice(owner, "pool", pool, (None, "avg", "max"))
-    _check_target(owner, path, len(names), overwrite)
-    whole = sources.read(source)
-    network = pruned(whole, names)
+    work = _work_folder(path)
+    finished = _finished(work) if resume else None
+    _check_target(owner, path, len(names), overwrite or finished is not None)
+    network = pruned(sources.read(source), names)
     call = {"layers": list(names), "pool": pool, "batch_size": batch_size, "errors": errors, "network": _digest(network),
             "data": examples_on_disk.fingerprint(data)}
-    work = _work_folder(path)
     _open_work(owner, work, call, resume)
     try:
-        trailing = _extract_rest(network, names, data, work, pool, batch_size, errors, engine)
-        written = _join(path, work, names, trailing)
+        if finished is None:
+            trailing = _extract_rest(network, names, data, work, pool, batch_size, errors, engine)
+            finished = _join(path, work, names, trailing)
     finally:
         if not _parts(work):
             shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(work)
-    return written
+    return Written(path, finished["examples"], {name: tuple(shape) for name, shape in finished["shapes"].items()},
+                   tuple(finished["skipped"]))
 
 
 def kept(path: str) -> tuple[str, int]:
@@ -127,34 +129,48 @@ def _extract_rest(network: Network, layers: tuple[str, ...], data: str, work: Pa
     return batches.skipped[told:]
 
 
-def _join(path: str, work: Path, layers: tuple[str, ...], trailing: list[str]) -> Written:
-    """Make the file of the parts."""
-    counts: list[int] = []
-    skipped: list[str] = []
-    shapes: dict[str, tuple[int, ...]] = {}
+def _join(path: str, work: Path, layers: tuple[str, ...], trailing: list[str]) -> dict[str, Any]:
+    """Make the file of the parts, and say what it holds.
+
+    That is also written beside the parts, just before the file gets its name: whoever finds it there, and the whole file no
+    longer, knows that all is done.
+    """
+    told: dict[str, Any] = {"examples": 0, "shapes": {}, "skipped": []}
     for _, _, part in _parts(work):
         found = Features.load(part)
-        counts.append(len(found))
-        skipped += found.skipped
-        shapes = shapes or {layer: found[layer].shape[1:] for layer in layers}
-    skipped += trailing
+        told["examples"] += len(found)
+        told["skipped"] += found.skipped
+        told["shapes"] = {layer: found[layer].shape[1:] for layer in layers}
+    told["skipped"] += trailing
 
     def parts() -> Iterator[Features]:
-        last = len(counts) - 1
-        for number, (_, _, part) in enumerate(_parts(work)):
+        files_of_parts = _parts(work)
+        for _, _, part in files_of_parts:
             found = Features.load(part)
-            found.skipped += trailing if number == last else []
+            found.skipped += trailing if part == files_of_parts[-1][2] else []
             yield found
 
+    whole = work / f"whole{Path(path).suffix}"
+    (work / _JOINED).unlink(missing_ok=True)
     if Path(path).suffix in files.SUFFIXES:
-        whole = work / f"whole{Path(path).suffix}"
         files.write(str(whole), parts)
-        os.replace(whole, path)
     else:
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        _fill(FolderStore(path), parts, skipped)
-    return Written(path, sum(counts), shapes, tuple(skipped))
+        shutil.rmtree(whole, ignore_errors=True)
+        _fill(FolderStore(whole), parts, told["skipped"])
+    (work / _JOINED).write_text(json.dumps(told), encoding="utf-8")
+    if os.path.isdir(path):
+        Path(path).rename(work / "replaced")
+    os.replace(whole, path)
+    return told
+
+
+def _finished(work: Path) -> dict[str, Any] | None:
+    """What the file holds, where a run was interrupted after the file had its name."""
+    try:
+        told = json.loads((work / _JOINED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return None if list(work.glob("whole*")) else dict(told)
 
 
 def _fill(store: FolderStore, parts: Callable[[], Iterator[Features]], skipped: list[str]) -> None:
@@ -187,19 +203,19 @@ def _check_target(owner: str, path: str, layers: int, overwrite: bool) -> None:
 
 def _open_work(owner: str, work: Path, call: dict[str, Any], resume: bool) -> None:
     """Make the folder of the parts, or check that what is there is of the same call."""
-    if work.is_dir() and not resume:
-        shutil.rmtree(work)
-    if not work.is_dir():
-        try:
-            work.mkdir()
-        except OSError as error:
-            raise DataError(f"Cannot write beside {str(work.parent)!r}: {error}.") from error
-        (work / _CALL).write_text(json.dumps(call), encoding="utf-8")
-        return
     try:
         earlier = json.loads((work / _CALL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        earlier = {}
+        earlier = None  # it was interrupted before there was any part
+    if not resume or earlier is None:
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            work.mkdir()
+            (work / _CALL).write_text(json.dumps(call), encoding="utf-8")
+        except OSError as error:
+            shutil.rmtree(work, ignore_errors=True)
+            raise DataError(f"Cannot write beside {str(work.parent)!r}: {error}.") from error
+        return
     changed = [name for name in call if earlier.get(name) != call[name]]
     if changed:
         raise parameter_error(owner, "resume", f"False where what was kept in {str(work)!r} is of another call "

@@ -168,6 +168,9 @@ def save_onnx(network: Network, path: str, input_shapes: dict[str, tuple[int, ..
         raise ModelError(f"export_onnx needs the shape of the input {unknown[0]!r}; give it without the batch axis, for "
                          f"example export_onnx(path, {unknown[0]}=(3, 224, 224)).")
     graph = edit.as_inference(network.graph)
+    for node in graph.nodes:  # the translation takes a missing "flatten" for False, MXNet for True
+        if node.op == "FullyConnected" and "flatten" not in node.attrs:
+            graph = edit.set_attrs(graph, node.name, {"flatten": "True"})
     known = [(1, *shapes[name]) for name in network.inputs]
     batched = [("batch", *shapes[name]) for name in network.inputs]
     with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".") as scratch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,7 +38,7 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     classes_ : numpy.ndarray (k,)
         Labels seen by `fit`, sorted.
     trained_on_ : dict
-        What `fit` saw: source, data, the number of examples, of those skipped, and of every class.
+        What `fit` saw: source, data, the number of examples and of those of every class, images that were skipped.
     held_out_ : Evaluation or None
         Predictions of examples that `fit` did not see, where they were put here: ``repurposer.held_out_ =
         repurposer.evaluate(X, y)``. They are saved with the repurposer, and ``xfer2 predict`` makes its prediction sets and
@@ -238,9 +238,10 @@ class Repurposer(ClassifierMixin, BaseEstimator):
             raise DataError(f"{owner}.evaluate needs labels: pass y, or data that carry their own.")
         return Evaluation(examined.prediction, truth)
 
-    def _record(self, X: Any, labels: np.ndarray, skipped: int) -> dict[str, Any]:
+    def _record(self, X: Any, labels: np.ndarray, skipped: Sequence[str]) -> dict[str, Any]:
         """`trained_on_`."""
-        return {"source": described(self.source_model), "data": described(X), "examples": len(labels), "skipped": skipped,
+        return {"source": described(self.source_model), "data": described(X), "examples": len(labels),
+                "skipped": list(skipped), "named": [isinstance(one, (str, os.PathLike)) for one in (self.source_model, X)],
                 "class_counts": np.unique(labels, return_counts=True)[1].tolist()}
 
     def _told(self) -> dict[str, str]:

@@ -102,7 +102,7 @@ class MetaModelRepurposer(Repurposer):
         head = self._train_model_from_features(matrix, labels, columns)
         classes, codes = np.unique(labels, return_inverse=True)
         self.distances_ = _estimators.fit_distances(matrix, codes)
-        self.trained_on_, self.held_out_ = self._record(X, labels, len(features.skipped)), None
+        self.trained_on_, self.held_out_ = self._record(X, labels, features.skipped), None
         self.network_, self.feature_indices_per_layer_, self.head_, self.classes_ = network, columns, head, classes
         return self
 

@@ -27,7 +27,7 @@ def write(repurposer: Any, path: str | os.PathLike[str], X: Any, examined: Exami
             **{key: str(value) for key, value in changed.items()}, **repurposer._told(),
             "versions": f"xfer2 {__version__}, mxnet {mx.__version__}"}
     data = {"trained on": f"{record['data']}: {record['examples']} examples of {len(repurposer.classes_)} classes"
-            + (f", {record['skipped']} images that could not be read" if record["skipped"] else ""),
+            + (f", {len(record['skipped'])} images that could not be read" if record["skipped"] else ""),
             "examples a class": counts, "reported on": f"{described(X)}: {len(examined.prediction)} examples"
             + ("" if examined.labels is not None else ", without labels")
             + (f", {len(examined.prediction.skipped)} images that could not be read" if examined.prediction.skipped else "")}
@@ -47,8 +47,15 @@ def _changed(repurposer: Any) -> dict[str, Any]:
 
 
 def _again(repurposer: Any, changed: dict[str, Any]) -> str:
-    """Lines of Python that do it again, where source and data have a name."""
+    """The command that did it, or lines of Python; what has no name there stands as a variable."""
     record = repurposer.trained_on_
-    arguments = ", ".join([repr(record["source"]), *(f"{name}={value!r}" for name, value in changed.items())])
-    return "\n".join(["import xfer2", "", f"repurposer = xfer2.{type(repurposer).__name__}({arguments})",
-                      f"repurposer.fit({record['data']!r})"])
+    if "command" in record:
+        return str(record["command"])
+    source, data = (repr(record[key]) if named else key
+                    for key, named in zip(("source", "data"), record["named"], strict=True))
+    comments = [f"{key} = ...  # {record[key]}"
+                for key, named in zip(("source", "data"), record["named"], strict=True) if not named]
+    told = {name: value for name, value in changed.items() if not callable(value)}
+    arguments = ", ".join([source, *(f"{name}={value!r}" for name, value in told.items())])
+    return "\n".join(["import xfer2", "", *comments, f"repurposer = xfer2.{type(repurposer).__name__}({arguments})",
+                      f"repurposer.fit({data})"])
