@@ -10,6 +10,7 @@ from xfer2.exceptions import DataError
 from xfer2.model_handler import sources
 from xfer2.model_handler.network import Network
 from xfer2.persistence import MANIFEST
+from xfer2.repurposers._registry import METHODS
 from xfer2.repurposers._training_run import features_layer
 
 
@@ -37,6 +38,11 @@ def read_model(model: str) -> tuple[Network, list[str] | None]:
     saved = read_saved(model)
     features = getattr(saved, "feature_indices_per_layer_", None)
     return saved.network_, None if features is None else list(features)
+
+
+def method_names(text: str) -> list[str]:
+    """Names of methods that begin so, for the shell's completion."""
+    return [name for name in METHODS if name.startswith(text)]
 
 
 def chosen_layers(network: Network, text: str | None, default: list[str] | None) -> list[str]:

@@ -6,17 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
+from xfer2.cli import _models
 from xfer2.cli._output import Json, print_json, print_table
 from xfer2.repurposers._registry import METHODS, REQUIRED, Method, described_parameters, get_method, parameters_of
 
 
-def _names(text: str) -> list[str]:
-    """For the shell's completion."""
-    return [name for name in METHODS if name.startswith(text)]
-
-
 def methods(name: Annotated[str | None, typer.Argument(help="One of them, to see its parameters.",
-                                                       autocompletion=_names)] = None, as_json: Json = False) -> None:
+                                                       autocompletion=_models.method_names)] = None,
+            as_json: Json = False) -> None:
     """List the methods; or the parameters of one, for `xfer2 repurpose --set NAME=VALUE`.
 
     \b

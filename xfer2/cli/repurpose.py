@@ -34,7 +34,7 @@ from xfer2.data.files import FileRows, labels_at
 from xfer2.exceptions import DataError, ParameterError, XferError
 from xfer2.persistence import check_writable
 from xfer2.repurposers._examples import held_out_rows
-from xfer2.repurposers._registry import METHODS, Method, get_method, parameters_of
+from xfer2.repurposers._registry import Method, get_method, parameters_of
 
 OWNER = "xfer2 repurpose"
 _KINDS: dict[str, Any] = {"hold_out": Real, "seed": int, "batch_size": int}  # the others are texts
@@ -42,15 +42,10 @@ _DEFAULTS: dict[str, Any] = {"method": "lr", "layers": None, "pool": "avg", "tes
                              "batch_size": None, "errors": "skip"}
 
 
-def _methods(text: str) -> list[str]:
-    """For the shell's completion."""
-    return [name for name in METHODS if name.startswith(text)]
-
-
 def repurpose(model: Model, data: Data,
               output: Annotated[str, typer.Option("--output", "-o", help="A new folder, for predict, report and export.")],
               method: Annotated[str | None, typer.Option(help="`xfer2 methods` lists them.  [default: lr]",
-                                                         autocompletion=_methods)] = None,
+                                                         autocompletion=_models.method_names)] = None,
               layers: Annotated[str | None, typer.Option(
                   help="Names between commas; by default what the last dense layer or convolution reads.")] = None,
               pool: Annotated[str | None, typer.Option(
