@@ -122,6 +122,18 @@ def test_resumed_after_the_file_had_its_name_it_is_done(tmp_path, photos, monkey
     assert kept(path)[1] == 0
 
 
+def test_two_runs_do_not_write_the_same_file(tmp_path, photos):
+    path = str(tmp_path / "f.npz")
+
+    def start_another(network):
+        for resume in (False, True):
+            with pytest.raises(DataError, match="Another run is writing into"):
+                extract_to_file(image_network(), photos, "fc", path, resume=resume)
+        return MxnetEngine(network)
+
+    assert extract_to_file(image_network(), photos, "fc", path, engine=start_another).examples == COUNT
+
+
 def test_an_empty_folder_of_parts_is_nothing_to_resume(tmp_path, photos):
     (tmp_path / ".f.npz.partial").mkdir()
     assert extract_to_file(image_network(), photos, "fc", str(tmp_path / "f.npz"), resume=True).examples == COUNT

@@ -6,6 +6,7 @@ same bytes as one that was not interrupted: the parts are the same.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -88,7 +89,7 @@ def extract_to_file(source: Any, data: str, layers: Any, path: str, *, pool: str
     network = pruned(sources.read(source), names)
     call = {"layers": list(names), "pool": pool, "batch_size": batch_size, "errors": errors, "network": _digest(network),
             "data": examples_on_disk.fingerprint(data)}
-    _open_work(owner, work, call, resume)
+    lock = _open_work(owner, work, call, resume)
     try:
         if finished is None:
             trailing = _extract_rest(network, names, data, work, pool, batch_size, errors, engine)
@@ -96,6 +97,7 @@ def extract_to_file(source: Any, data: str, layers: Any, path: str, *, pool: str
     finally:
         if not _parts(work):
             shutil.rmtree(work, ignore_errors=True)
+        os.close(lock)
     shutil.rmtree(work)
     return Written(path, finished["examples"], {name: tuple(shape) for name, shape in finished["shapes"].items()},
                    tuple(finished["skipped"]))
@@ -201,8 +203,10 @@ def _check_target(owner: str, path: str, layers: int, overwrite: bool) -> None:
         raise DataError(f"Cannot write {path!r}: there is no folder {str(target.parent)!r}.")
 
 
-def _open_work(owner: str, work: Path, call: dict[str, Any], resume: bool) -> None:
-    """Make the folder of the parts, or check that what is there is of the same call."""
+def _open_work(owner: str, work: Path, call: dict[str, Any], resume: bool) -> int:
+    """Make the folder of the parts, or check that what is there is of the same call; it is locked until this is closed."""
+    if work.is_dir():
+        os.close(_locked(work))
     try:
         earlier = json.loads((work / _CALL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -215,11 +219,22 @@ def _open_work(owner: str, work: Path, call: dict[str, Any], resume: bool) -> No
         except OSError as error:
             shutil.rmtree(work, ignore_errors=True)
             raise DataError(f"Cannot write beside {str(work.parent)!r}: {error}.") from error
-        return
+        earlier = call
     changed = [name for name in call if earlier.get(name) != call[name]]
     if changed:
         raise parameter_error(owner, "resume", f"False where what was kept in {str(work)!r} is of another call "
                               f"(other {', '.join(changed)})", True, "Start anew without it.")
+    return _locked(work)
+
+
+def _locked(work: Path) -> int:
+    folder = os.open(work, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(folder)
+        raise DataError(f"Another run is writing into {str(work)!r}; wait for it, or write to another file.") from error
+    return folder
 
 
 def _parts(work: Path) -> list[tuple[int, int, Path]]:
