@@ -176,7 +176,7 @@ def test_a_training_that_is_interrupted_keeps_what_it_learned_and_says_so(photos
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_before_there_is_anything_to_keep_leaves_nothing(photos, saved, tmp_path, environment, name):
-    (tmp_path / "list.csv").write_text("\n".join(str(path) for path in photos.rglob("*.jpg") for _ in range(100)))
+    (tmp_path / "list.csv").write_text("\n".join(str(path) for path in photos.rglob("*.jpg") for _ in range(400)))
     calls = [["extract", "zoo:cifar10-resnet28", "list.csv", "-o", "f.npz"], ["predict", saved, "list.csv", "-o", "p.csv"]]
     for call in calls:
         process = subprocess.Popen(["xfer2", *map(str, call)], cwd=tmp_path, env=environment, stderr=subprocess.PIPE,
