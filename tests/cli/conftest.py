@@ -1,6 +1,7 @@
 """Photographs in class folders, and the command line run in this process or in one of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,17 @@ def saved(photos, tmp_path_factory):
     subprocess.run([BIN / "xfer2", "repurpose", "zoo:cifar10-cnn", photos, "--method", "laplace", "--hold-out", "0.4",
                     "-o", folder / "out", "-q"], check=True, capture_output=True)
     return folder / "out"
+
+
+@pytest.fixture
+def start(tmp_path, environment):
+    """Start the command line in a process that can be interrupted, also where the tests themselves run in the background."""
+    def call(*arguments):
+        return subprocess.Popen(["xfer2", *map(str, arguments)], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True,
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+    return call
 
 
 @pytest.fixture

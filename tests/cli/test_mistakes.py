@@ -155,12 +155,11 @@ def test_a_full_disk_underway_is_exit_code_1_and_leaves_nothing(run, saved, phot
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
-def test_a_training_that_is_interrupted_keeps_what_it_learned_and_says_so(photos, tmp_path, environment, name):
-    call = ["xfer2", "repurpose", "zoo:cifar10-cnn", photos, "--method", "stitch", "-o", "out"]
+def test_a_training_that_is_interrupted_keeps_what_it_learned_and_says_so(photos, tmp_path, environment, start, name):
+    call = ["repurpose", "zoo:cifar10-cnn", photos, "--method", "stitch", "-o", "out"]
     for one in ("num_epochs=100000", "patience=None", f"checkpoint_dir={tmp_path / 'run'}"):
         call += ["--set", one]
-    process = subprocess.Popen(call, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
-                               text=True)
+    process = start(*call)
     while not (tmp_path / "run").is_dir() or not any((tmp_path / "run").iterdir()):
         assert process.poll() is None
         time.sleep(0.05)
@@ -175,12 +174,11 @@ def test_a_training_that_is_interrupted_keeps_what_it_learned_and_says_so(photos
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_before_there_is_anything_to_keep_leaves_nothing(photos, saved, tmp_path, environment, name):
+def test_interrupted_before_there_is_anything_to_keep_leaves_nothing(photos, saved, tmp_path, start, name):
     (tmp_path / "list.csv").write_text("\n".join(str(path) for path in photos.rglob("*.jpg") for _ in range(400)))
     calls = [["extract", "zoo:cifar10-resnet28", "list.csv", "-o", "f.npz"], ["predict", saved, "list.csv", "-o", "p.csv"]]
     for call in calls:
-        process = subprocess.Popen(["xfer2", *map(str, call)], cwd=tmp_path, env=environment, stderr=subprocess.PIPE,
-                                   text=True)
+        process = start(*call)
         while cpu_seconds(process.pid) < 4:  # imported, and at work
             assert process.poll() is None
             time.sleep(0.01)
