@@ -72,7 +72,7 @@ def long_list(tmp_path, photos):
     return "list.csv"
 
 
-@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_and_resumed_is_the_same_to_the_byte(tmp_path, long_list, environment, start, name):
     call = ["xfer2", "extract", MODEL, long_list, "--layers", "pool", "-o"]
     subprocess.run([*call, "whole.parquet", "-q"], cwd=tmp_path, env=environment, check=True, capture_output=True)
