@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check test-zoo test-zoo-models test-browser bench-extract bench-cli bench-heads bench-train bench-modular bench-omniglot bench-forgetting bench-import system clean
+.PHONY: demo test check test-zoo test-zoo-models test-cli test-browser bench-extract bench-cli bench-heads bench-train bench-modular bench-omniglot bench-forgetting bench-import system clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/xfer2 demo
@@ -23,6 +23,10 @@ test-zoo: $(VENV)/.installed-test
 # The networks that ship with the package, on their own test images. Needs ../shared.
 test-zoo-models: $(VENV)/.installed-test
 	$(PY) -m pytest tests/zoo -m "slow or not slow" --timeout 3600
+
+# The command line in processes of its own: interruptions, terminals, closed streams. About three minutes.
+test-cli: $(VENV)/.installed-test
+	$(PY) -m pytest tests/cli -m "slow or not slow"
 
 # The report in headless Chromium: no console error, no request, nothing wider than the screen. Needs Debian's chromium.
 test-browser: $(VENV)/.installed-test

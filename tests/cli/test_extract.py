@@ -72,7 +72,7 @@ def long_list(tmp_path, photos):
     return "list.csv"
 
 
-@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("name", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_interrupted_and_resumed_is_the_same_to_the_byte(tmp_path, long_list, environment, start, name):
     call = ["xfer2", "extract", MODEL, long_list, "--layers", "pool", "-o"]
     subprocess.run([*call, "whole.parquet", "-q"], cwd=tmp_path, env=environment, check=True, capture_output=True)
@@ -103,6 +103,7 @@ def test_a_reader_that_has_read_enough_ends_it_silently(tmp_path, long_list, env
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_terminal_of_60_columns_shows_progress_with_the_time_left(tmp_path, long_list, environment):
     def shown(*more):
         parent, child = pty.openpty()

@@ -172,6 +172,7 @@ def test_a_training_that_is_interrupted_keeps_what_it_learned_and_says_so(photos
     assert done.stdout.count(b"\n") == 61
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_before_there_is_anything_to_keep_leaves_nothing(photos, saved, tmp_path, start, name):
     (tmp_path / "list.csv").write_text("\n".join(str(path) for path in photos.rglob("*.jpg") for _ in range(400)))
@@ -191,6 +192,7 @@ def test_interrupted_before_there_is_anything_to_keep_leaves_nothing(photos, sav
         shutil.rmtree(tmp_path / ".f.npz.partial", ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_closed_streams_are_no_tracebacks(photos, tmp_path, environment):
     lines = {f"xfer2 extract {M} {photos} -o f.npz -q 2>&-": 0, f"xfer2 extract {M} nowhere -o g.npz 2>&-": 2,
              "xfer2 methods >&-": 0, f"xfer2 extract {M} {photos} -o - -q >&-": 0}
@@ -200,6 +202,7 @@ def test_closed_streams_are_no_tracebacks(photos, tmp_path, environment):
     assert files_below(tmp_path) == ["f.npz"]
 
 
+@pytest.mark.slow
 def test_names_and_labels_that_no_encoding_has_are_written_as_codes(photos, tmp_path, environment):
     for label in ("chína", "flower"):
         (tmp_path / "odd" / label).mkdir(parents=True)

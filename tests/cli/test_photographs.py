@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pandas
+import pytest
 
 LINES = """
 xfer2 extract {model} {photos} --layers fire9_concat,pool_final --pool avg -o features.parquet
@@ -14,6 +15,7 @@ xfer2 report out {photos} -o report.html
 """
 
 
+@pytest.mark.slow
 def test_the_four_commands_one_after_another(shared, photos, tmp_path):
     lines = LINES.format(model=shared / "models" / "squeezenet1.0-imagenet", photos=photos)
     clean = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}

@@ -131,7 +131,7 @@ def check_loaded_repurposer_fits_again(row, task, tmp_path):
                                   repurposer.predict_proba(task.images))
 
 
-def check_evaluation_and_report_are_the_same_after_loading(row, task, tmp_path):
+def check_evaluation_is_saved_and_reported(row, task, tmp_path):
     repurposer = row.make(task.network).fit(task.images, task.labels)
     assert repurposer.held_out_ is None
     repurposer.held_out_ = repurposer.evaluate(task.images, task.labels)
@@ -142,13 +142,10 @@ def check_evaluation_and_report_are_the_same_after_loading(row, task, tmp_path):
     repurposer.save(tmp_path / "saved")
     loaded = xfer2.load(tmp_path / "saved")
     assert loaded.held_out_.to_bytes() == repurposer.held_out_.to_bytes()
-    for name, one in {"before": repurposer, "after": loaded}.items():
-        one.report(tmp_path / f"{name}.html", task.images, task.labels)
-    page = (tmp_path / "before.html").read_text()
-    assert page == (tmp_path / "after.html").read_text()
+    loaded.report(tmp_path / "report.html", task.images, task.labels)
+    page = (tmp_path / "report.html").read_text()
     assert f"accuracy {accuracy:.3f} (" in page
     assert type(repurposer).__name__ in page
-    assert repurposer.fit(task.images, task.labels).held_out_ is None
 
 
 def check_changed_files_are_refused(row, task, tmp_path):

@@ -75,9 +75,14 @@ class Evaluation:
         """
         chances, classes = self.prediction.probabilities, self.prediction.classes
         entropy = self.prediction.entropy
-        measures = (calibration.negative_log_likelihood, calibration.brier_score, calibration.expected_calibration_error)
+        true = label_codes("Evaluation", self.labels, classes, len(self))[:, np.newaxis] == np.arange(len(classes))
+        losses = -np.log(np.clip(chances[true], np.finfo(float).tiny, None))
+        squares = ((chances - true) ** 2).sum(axis=1)
         scores = {"accuracy": lambda rows: 1 - self.wrong[rows].mean(),
-                  **{one.__name__: _of_rows(one, self.labels, chances, classes) for one in measures},
+                  "negative_log_likelihood": lambda rows: losses[rows].mean(),
+                  "brier_score": lambda rows: squares[rows].mean(),
+                  "expected_calibration_error": lambda rows: calibration.expected_calibration_error(
+                      self.labels[rows], chances[rows], classes),
                   "area_under_risk_coverage": lambda rows: area_under_risk_coverage(entropy[rows], self.wrong[rows])}
         return {name: Figure(float(score(np.arange(len(self)))),
                              *calibration.bootstrap_rows(score, len(self), 0.95, 500, random_state))
@@ -118,7 +123,3 @@ class Evaluation:
             return cls(prediction, arrays["labels"])
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"The held-out predictions cannot be read: {error}") from error
-
-
-def _of_rows(score: Any, labels: np.ndarray, chances: np.ndarray, classes: np.ndarray) -> Any:
-    return lambda rows: score(labels[rows], chances[rows], classes)
