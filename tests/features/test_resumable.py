@@ -14,6 +14,7 @@ from xfer2.exceptions import DataError, ImageError, LayerNotFoundError, Paramete
 from xfer2.features import resumable
 from xfer2.features.engines.mxnet import MxnetEngine
 from xfer2.features.resumable import extract_to_file, kept
+from xfer2.features.store import FolderStore
 
 COUNT = 23
 FILES = ["f.parquet", "f.npz", "f.csv", "folder"]
@@ -144,7 +145,7 @@ def test_a_folder_that_is_replaced_stays_until_the_new_one_is_whole(tmp_path, ph
     extract_to_file(image_network(), photos, "fc", str(path))
     before = content(path)
     with monkeypatch.context() as patched:
-        patched.setattr(resumable.FolderStore, "finish", lambda *args: (_ for _ in ()).throw(OSError(28, "No space")))
+        patched.setattr(FolderStore, "finish", lambda *args: (_ for _ in ()).throw(OSError(28, "No space")))
         with pytest.raises(OSError, match="No space"):
             extract_to_file(image_network(), photos, "conv", str(path), overwrite=True)
     assert content(path) == before

@@ -126,6 +126,11 @@ def check_choice(option: str, value: str, choices: Sequence[str]) -> str:
     return value
 
 
+def check_errors(value: str) -> str:
+    """Return the value of --errors, or raise."""
+    return check_choice("--errors", value, ("skip", "raise"))
+
+
 def say_skipped(skipped: Sequence[str], total: int) -> None:
     """Name the images that could not be read, on one line."""
     if skipped:

@@ -77,7 +77,7 @@ def _run() -> int:
         return _failed(error, MISTAKE)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # one line whatever it is; who wants the traceback asks for it
         if os.environ.get("XFER2_TRACEBACK"):
             raise
         return _failed(f"{type(error).__name__}: {error} (XFER2_TRACEBACK=1 shows where)", FAILED)

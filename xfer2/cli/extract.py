@@ -18,7 +18,7 @@ from xfer2.cli._output import (
     Quiet,
     UnfinishedError,
     be_quiet,
-    check_choice,
+    check_errors,
     check_output,
     note,
     plain,
@@ -52,7 +52,7 @@ def extract(model: Model,
     begun = resume and output != "-" and kept(output)[1] > 0
     check_output(output, overwrite or begun, folder=True, pipe=not resume)
     settings: dict[str, Any] = {"pool": _models.chosen_pool(pool), "batch_size": batch_size,
-                                "errors": check_choice("--errors", errors, ("skip", "raise"))}
+                                "errors": check_errors(errors)}
     network, default = _models.read_model(model)
     names = _models.chosen_layers(network, layers, default)
     if output == "-":

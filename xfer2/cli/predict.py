@@ -17,7 +17,7 @@ from xfer2.cli._output import (
     Quiet,
     Saved,
     be_quiet,
-    check_choice,
+    check_errors,
     check_output,
     note,
     plain,
@@ -50,7 +50,7 @@ def predict(saved: Saved, data: Data,
     """
     be_quiet(quiet)
     check_output(output, overwrite, pipe=True)
-    check_choice("--errors", errors, ("skip", "raise"))
+    check_errors(errors)
     if output != "-" and not output.endswith((".csv", ".json")):
         raise parameter_error(OWNER, "--output", "a .csv or .json file, or -", output)
     repurposer = _models.read_saved(saved).set_params(errors=errors)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from xfer2.cli import _models
-from xfer2.cli._output import Data, Errors, Overwrite, Quiet, Saved, be_quiet, check_choice, check_output, note, write_text
+from xfer2.cli._output import Data, Errors, Overwrite, Quiet, Saved, be_quiet, check_errors, check_output, note, write_text
 
 
 def report(saved: Saved, data: Data,
@@ -24,7 +24,7 @@ def report(saved: Saved, data: Data,
     """
     be_quiet(quiet)
     check_output(output, overwrite, pipe=True)
-    check_choice("--errors", errors, ("skip", "raise"))
+    check_errors(errors)
     import matplotlib
 
     matplotlib.use("agg")

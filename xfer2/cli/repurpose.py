@@ -23,7 +23,7 @@ from xfer2.cli._output import (
     Quiet,
     UnfinishedError,
     be_quiet,
-    check_choice,
+    check_errors,
     check_output,
     note,
     print_json,
@@ -138,7 +138,7 @@ def _make(method: Method, model: str, options: dict[str, Any], parameters: dict[
                                  f"{', '.join(nearest(name, known))}. `xfer2 methods {method.name}` lists all.")
     network, default = _models.read_model(model)
     values = {"random_state": options["seed"], "batch_size": options["batch_size"],
-              "errors": check_choice("--errors", options["errors"], ("skip", "raise")),
+              "errors": check_errors(options["errors"]),
               "pool": _models.chosen_pool(options["pool"])}
     values = {name: value for name, value in values.items() if name in known and value is not None}
     if "feature_layer_names" in known:

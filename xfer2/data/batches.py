@@ -88,8 +88,8 @@ def open_batches(data: Any, network: Network, labels: Any = None, batch_size: in
     size = check_integer(owner, "batch_size", batch_size)
     given = None if labels is None else _label_array(labels)
     if isinstance(data, (str, os.PathLike, files.FileRows)):
+        examples = files.open_examples(data)
         path = data.path if isinstance(data, files.FileRows) else os.fspath(data)
-        examples = files.open_rows(data) if isinstance(data, files.FileRows) else files.open_examples(path)
         images.require_record(network.preprocessing, f"The images of {path!r}")
         _check_label_count(given, examples.size)
         return Batches(lambda skipped: _from_examples(examples.read(), network, given, size, errors, skipped),

@@ -62,13 +62,6 @@ class FileRows:
         return int(np.count_nonzero(self.rows))
 
 
-def open_rows(data: FileRows) -> Examples:
-    """The examples of a path that were chosen; see `open_examples`."""
-    every = open_examples(data.path)
-    return Examples(lambda: (example for example, chosen in zip(every.read(), data.rows.tolist(), strict=False) if chosen),
-                    data.count)
-
-
 def labels_at(path: str) -> np.ndarray | None:
     """Labels of all examples at a path (n,), found without decoding an image; None where they have none.
 
@@ -97,14 +90,18 @@ def fingerprint(path: str) -> str:
     return digest.hexdigest()
 
 
-def open_examples(path: str) -> Examples:
-    """Find the examples at a path: a folder, ``.rec`` or ``.csv``.
+def open_examples(data: str | os.PathLike[str] | FileRows) -> Examples:
+    """Find the examples at a path, a folder, ``.rec`` or ``.csv``, or those of them that were chosen.
 
     Raises
     ------
     DataError
         There is nothing at the path, it is of another kind, or it holds no examples.
     """
+    if isinstance(data, FileRows):
+        every, rows = open_examples(data.path), data.rows.tolist()
+        return Examples(lambda: (example for example, chosen in zip(every.read(), rows, strict=False) if chosen), data.count)
+    path = os.fspath(data)
     if os.path.isdir(path):
         return _listed(_in_folder(Path(path)))
     if not os.path.isfile(path):

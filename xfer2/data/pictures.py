@@ -37,7 +37,7 @@ def pictures_of(data: Any, ids: Sequence[Any]) -> Pictures | None:
     (8, 8, 3)
     """
     if isinstance(data, (str, os.PathLike, files.FileRows)):
-        examples = files.open_rows(data) if isinstance(data, files.FileRows) else files.open_examples(os.fspath(data))
+        examples = files.open_examples(data)
         return lambda rows: _decoded(examples, ids, rows)
     if not hasattr(data, "__array__") or not images.is_pixels(np.asarray(data[:1])):
         return None

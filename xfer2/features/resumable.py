@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from xfer2.features import files
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine
 from xfer2.features.extractor import extract_parts, pruned
-from xfer2.features.store import Features, FolderStore
+from xfer2.features.store import FOLDER_SUFFIXES, Features, write_parts
 from xfer2.model_handler import archive, sources
 from xfer2.model_handler.network import Network
 
@@ -106,13 +106,13 @@ def extract_to_file(source: Any, data: str, layers: Any, path: str, *, pool: str
 def kept(path: str) -> tuple[str, int]:
     """The folder of parts that an interrupted `extract_to_file` left, and the number of examples they are of."""
     work = _work_folder(str(Path(path)))
-    return str(work), max((stop for _, stop, _ in _parts(work)), default=0)
+    return str(work), _done(work)
 
 
 def _extract_rest(network: Network, layers: tuple[str, ...], data: str, work: Path, pool: str | None, batch_size: int,
                   errors: str, engine: EngineFactory) -> list[str]:
     """Write the parts that are not there yet; images that were skipped after the last of them are given back."""
-    done = max((stop for _, stop, _ in _parts(work)), default=0)
+    done = _done(work)
     rest: Any = data
     if done:
         size = sum(1 for _ in examples_on_disk.open_examples(data).read())
@@ -154,11 +154,8 @@ def _join(path: str, work: Path, layers: tuple[str, ...], trailing: list[str]) -
 
     whole = work / f"whole{Path(path).suffix}"
     (work / _JOINED).unlink(missing_ok=True)
-    if Path(path).suffix in files.SUFFIXES:
-        files.write(str(whole), parts)
-    else:
-        shutil.rmtree(whole, ignore_errors=True)
-        _fill(FolderStore(whole), parts, told["skipped"])
+    shutil.rmtree(whole, ignore_errors=True)  # a folder that was whole once, and had no name yet
+    write_parts(str(whole), parts)
     (work / _JOINED).write_text(json.dumps(told), encoding="utf-8")
     if os.path.isdir(path):
         Path(path).rename(work / "replaced")
@@ -175,23 +172,9 @@ def _finished(work: Path) -> dict[str, Any] | None:
     return None if list(work.glob("whole*")) else dict(told)
 
 
-def _fill(store: FolderStore, parts: Callable[[], Iterator[Features]], skipped: list[str]) -> None:
-    labels, ids = [], []
-    try:
-        for part in parts():
-            for layer in part.layers:
-                store.append(layer, part[layer])
-            labels += [] if part.labels is None else [part.labels]
-            ids += part.ids
-        store.finish(np.concatenate(labels) if labels else None, ids, skipped)
-    except BaseException:
-        store.abort()
-        raise
-
-
 def _check_target(owner: str, path: str, layers: int, overwrite: bool) -> None:
     suffix, target = Path(path).suffix, Path(path)
-    if suffix not in (*files.SUFFIXES, "", ".features"):
+    if suffix not in (*files.SUFFIXES, *FOLDER_SUFFIXES):
         raise parameter_error(owner, "path", f"a {', '.join(files.SUFFIXES)} file, or a folder", path)
     if suffix == ".npy" and layers > 1:
         raise parameter_error(owner, "path", "a .npz or .parquet file where there are several layers", path)
@@ -241,6 +224,11 @@ def _parts(work: Path) -> list[tuple[int, int, Path]]:
     """First and last position, and file, of the parts that are there."""
     found = sorted(work.glob("part-*-*.npz"))
     return [(int(path.stem.split("-")[1]), int(path.stem.split("-")[2]), path) for path in found]
+
+
+def _done(work: Path) -> int:
+    """How many examples the parts are of."""
+    return max((stop for _, stop, _ in _parts(work)), default=0)
 
 
 def _work_folder(path: str) -> Path:

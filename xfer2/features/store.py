@@ -20,6 +20,7 @@ from xfer2.features import files
 
 _INDEX = "features.json"
 _WRITE_AT_ONCE = 1 << 24  # bytes
+FOLDER_SUFFIXES = ("", ".features")  # of a name that is a folder of features
 
 
 class Features:
@@ -106,14 +107,7 @@ class Features:
         ``.parquet`` and ``.csv`` hold what `to_frame` gives, ``.npz`` an array a layer, ``.npy`` the array of one layer
         alone. A file is written under a temporary name and renamed. `load` reads .npz and folders back.
         """
-        target = os.fspath(path)
-        if Path(target).suffix not in ("", ".features"):
-            files.write(target, lambda: [self])
-            return
-        store = FolderStore(target)
-        for layer, array in self._arrays.items():
-            store.append(layer, np.asarray(array))
-        store.finish(self.labels, self.ids, self.skipped)
+        write_parts(os.fspath(path), lambda: [self])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Features:
@@ -129,6 +123,27 @@ class Features:
                 return cls(arrays, labels, file["ids"].tolist(), file["skipped"].tolist())
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{target!r} cannot be read as features: {error}") from error
+
+
+def write_parts(path: str, parts: files.Parts) -> None:
+    """Write features that come in parts, as `Features.save` does; memory holds one part."""
+    if Path(path).suffix not in FOLDER_SUFFIXES:
+        files.write(path, parts)
+        return
+    store, labels = FolderStore(path), []
+    ids: list[Any] = []
+    skipped: list[str] = []
+    try:
+        for part in parts():
+            for layer in part.layers:
+                store.append(layer, np.asarray(part[layer]))
+            labels += [] if part.labels is None else [part.labels]
+            ids += part.ids
+            skipped += part.skipped
+        store.finish(np.concatenate(labels) if labels else None, ids, skipped)
+    except BaseException:  # an interruption too leaves nothing half written
+        store.abort()
+        raise
 
 
 class Store(Protocol):

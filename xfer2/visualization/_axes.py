@@ -71,6 +71,12 @@ def check_columns(owner: str, frame: Any, names: Sequence[str]) -> None:
         raise DataError(f"{owner}: the table has no rows.")
 
 
+def draw_interval(ax: Any, places: Any, mean: np.ndarray, half: np.ndarray, color: str, label: str | None = None) -> None:
+    """A band of a mean and half the width of its interval, where any is known."""
+    if np.isfinite(half).any():
+        ax.fill_between(places, mean - half, mean + half, color=color, alpha=0.2, linewidth=0, label=label)
+
+
 def mean_and_interval(values: Any) -> tuple[float, float]:
     """Mean of repeats, and half the width of its 95% t-interval: NaN for a single one.
 

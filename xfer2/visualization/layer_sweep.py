@@ -9,6 +9,7 @@ import numpy as np
 from xfer2.visualization._axes import (
     COLORS,
     check_columns,
+    draw_interval,
     ink,
     legend_above,
     mean_and_interval,
@@ -51,9 +52,7 @@ def plot_layer_sweep(frame: Any, ax: Any = None) -> Any:
     best = int(np.nanargmax(mean))
     ax = new_axes(ax, max(4.2, min(12.0, 0.3 * len(layers) + 1.2)))
     ax.plot(mean, marker="o", color=COLORS[0], label="mean")
-    if np.isfinite(half).any():
-        ax.fill_between(range(len(layers)), mean - half, mean + half, color=COLORS[0], alpha=0.2, linewidth=0,
-                        label="95% interval")
+    draw_interval(ax, range(len(layers)), mean, half, COLORS[0], "95% interval")
     ax.plot(best, mean[best], marker="o", markersize=11, fillstyle="none", color=ink(), linestyle="none",
             label=f"best: {shortened(layers[best])}, {mean[best]:.3f}")
     name_ticks(ax.xaxis, layers)

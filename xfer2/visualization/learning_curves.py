@@ -10,6 +10,7 @@ from xfer2.visualization._axes import (
     COLORS,
     MARKERS,
     check_columns,
+    draw_interval,
     ink,
     legend_above,
     mean_and_interval,
@@ -54,8 +55,7 @@ def plot_learning_curves(frame: Any, x: str = "examples", y: str = "accuracy", g
         color = COLORS[number % len(COLORS)]
         ax.plot(places, mean, marker=MARKERS[number % len(MARKERS)], color=color, label=shortened(name, 22),
                 linestyle=("-", "--", ":")[number // len(COLORS) % 3])
-        if np.isfinite(half).any():
-            ax.fill_between(places, mean - half, mean + half, color=color, alpha=0.2, linewidth=0)
+        draw_interval(ax, places, mean, half, color)
     places = sorted(frame[x].unique())
     if places[0] > 0 and places[-1] >= 10 * places[0]:
         ax.set_xscale("log")
