@@ -8,8 +8,9 @@ PY := $(VENV)/bin/python
 demo: $(VENV)/.installed
 	$(VENV)/bin/xfer2 demo
 
+# One process a core, one thread each: networks this small gain nothing from more threads.
 test: $(VENV)/.installed-test
-	$(PY) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 EXTRAS = {
     "graphviz": ["graphviz"],
-    "test": ["pytest>=8", "pytest-timeout", "hypothesis>=6", "graphviz", "ruff", "mypy"],
+    "test": ["pytest>=8", "pytest-timeout", "pytest-xdist", "hypothesis>=6", "graphviz", "ruff", "mypy"],
 }
 
 setup(
