@@ -462,7 +462,7 @@ def test_an_augmentation_is_saved_as_what_it_is_and_what_belongs_to_the_run_is_n
                                        checkpoint_dir=tmp_path / "run"))
     repurposer.save(tmp_path / "saved")
     loaded = xfer2.load(tmp_path / "saved")
-    assert loaded.augment == {"shift": 0, "flip": True, "color": 0.0}
+    assert loaded.augment == {"shift": 0, "flip": True, "color": 0.0, "rotation": 0.0, "zoom": 0.0, "shear": 0.0}
     assert (list(loaded.callbacks), loaded.checkpoint_dir, loaded.validation) == ([], None, 0.15)
     assert loaded.history_ == repurposer.history_
     assert loaded.outcome_ == repurposer.outcome_

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xfer2._mxnet import mx
+from xfer2._validation import check_at_least_zero, check_integer
 from xfer2.exceptions import DataError
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Shifts, mirrors and colours images (n, c, h, w) after they were prepared for the network, each by chance.
+    """Turns, zooms, shears, shifts, mirrors and colours prepared images (n, c, h, w), each of them by chance.
 
     Parameters
     ----------
@@ -21,6 +23,12 @@ class Augmentation:
         Mirror left and right, every second image.
     color : float
         Brightness and contrast change by up to this fraction of the images' own spread.
+    rotation : float
+        Degrees, at most, by which an image is turned about its centre, each way.
+    zoom : float
+        Width and height, each on its own, are multiplied or divided by up to one plus this.
+    shear : float
+        Rows move sideways by up to this fraction of their distance from the centre.
 
     Examples
     --------
@@ -32,12 +40,23 @@ class Augmentation:
     shift: int = 0
     flip: bool = False
     color: float = 0.0
+    rotation: float = 0.0
+    zoom: float = 0.0
+    shear: float = 0.0
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        check_integer(owner, "shift", self.shift, minimum=0)
+        for name in ("color", "rotation", "zoom", "shear"):
+            check_at_least_zero(owner, name, getattr(self, name))
 
     def __call__(self, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Changed copies of images (n, c, h, w)."""
         if images.ndim != 4:
             raise DataError("Augmentation is for images (n, channels, height, width); these data have shape "
                             f"{images.shape}.")
+        if self.rotation or self.zoom or self.shear:
+            images = _bent(images, self.rotation, self.zoom, self.shear, random)
         if self.shift:
             images = _shifted(images, self.shift, random)
         if self.flip:
@@ -45,6 +64,20 @@ class Augmentation:
         if self.color:
             images = _coloured(images, self.color, random)
         return np.ascontiguousarray(images)
+
+
+def _bent(images: np.ndarray, rotation: float, zoom: float, shear: float, random: np.random.Generator) -> np.ndarray:
+    """Turned, zoomed and sheared about their centres; beyond its border an image goes on as it ends."""
+    count, (height, width) = len(images), images.shape[2:]
+    turn = np.radians(random.uniform(-rotation, rotation, count))
+    slant = random.uniform(-shear, shear, count)
+    across, down = np.exp(random.uniform(-np.log1p(zoom), np.log1p(zoom), (2, count)))
+    # Where in the old image, from its centre, a place of the new one is read; both reach from -1 to 1 either way.
+    cosine, sine, ratio, zero = np.cos(turn), np.sin(turn), height / width, np.zeros(count)
+    places = np.stack([across * cosine, across * (slant * cosine - sine) * ratio, zero,
+                       down * sine / ratio, down * (slant * sine + cosine), zero], axis=1)
+    grid = mx.nd.GridGenerator(mx.nd.array(places), transform_type="affine", target_shape=(height, width))
+    return mx.nd.BilinearSampler(mx.nd.array(images), grid.clip(-1, 1)).asnumpy().astype(images.dtype, copy=False)
 
 
 def _shifted(images: np.ndarray, reach: int, random: np.random.Generator) -> np.ndarray:
