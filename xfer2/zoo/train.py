@@ -104,7 +104,7 @@ RECIPES = {
     "mnist-rnn": Recipe(
         networks.mnist_rnn, training="Adam, linear warm-up, cosine to zero, clipped gradients",
         settings={"epochs": 20, "batch_size": 128, "learning_rate": 2e-3, "warm_up": 0.02, "clip_gradient": 1.0,
-                  "augment": Augmentation(shift=2)}, **_MNIST),
+                  "augment": Augmentation(shift=3, rotation=25, zoom=0.25, shear=0.3)}, **_MNIST),
     "cifar10-cnn": Recipe(
         networks.cifar10_cnn, training="Adam, linear warm-up, cosine to zero",
         settings={"epochs": 16, "batch_size": 128, "learning_rate": 1e-3, "warm_up": 0.05,
