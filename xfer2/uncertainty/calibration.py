@@ -76,9 +76,14 @@ def brier_score(labels: Any, probabilities: Any, classes: Any) -> float:
     >>> brier_score(["a"], [[0.5, 0.5]], ["a", "b"])
     0.5
     """
+    return float(brier_rows(labels, probabilities, classes).mean())
+
+
+def brier_rows(labels: Any, probabilities: Any, classes: Any) -> np.ndarray:
+    """What `brier_score` is the mean of (n,)."""
     truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
     _check_rows(truth, chances, names)
-    return float(((chances - (names[np.newaxis, :] == truth[:, np.newaxis])) ** 2).sum(axis=1).mean())
+    return np.asarray(((chances - (names[np.newaxis, :] == truth[:, np.newaxis])) ** 2).sum(axis=1))
 
 
 def reliability_curve(labels: Any, probabilities: Any, classes: Any,
@@ -205,10 +210,15 @@ def row_losses(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 def negative_log_likelihood(labels: Any, probabilities: Any, classes: Any) -> float:
     """Mean negative log probability of the true class, in nats; a label outside `classes` is an error."""
+    return float(negative_log_likelihood_rows(labels, probabilities, classes).mean())
+
+
+def negative_log_likelihood_rows(labels: Any, probabilities: Any, classes: Any) -> np.ndarray:
+    """What `negative_log_likelihood` is the mean of (n,)."""
     truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
     _check_rows(truth, chances, names)
     own = chances[np.arange(len(truth)), label_codes("negative_log_likelihood", truth, names, len(truth))]
-    return float(-np.log(np.clip(own, np.finfo(float).tiny, None)).mean())
+    return np.asarray(-np.log(np.clip(own, np.finfo(float).tiny, None)))
 
 
 def _confidence(labels: Any, probabilities: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:

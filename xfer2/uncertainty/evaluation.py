@@ -75,9 +75,8 @@ class Evaluation:
         """
         chances, classes = self.prediction.probabilities, self.prediction.classes
         entropy = self.prediction.entropy
-        true = label_codes("Evaluation", self.labels, classes, len(self))[:, np.newaxis] == np.arange(len(classes))
-        losses = -np.log(np.clip(chances[true], np.finfo(float).tiny, None))
-        squares = ((chances - true) ** 2).sum(axis=1)
+        losses = calibration.negative_log_likelihood_rows(self.labels, chances, classes)
+        squares = calibration.brier_rows(self.labels, chances, classes)
         scores = {"accuracy": lambda rows: 1 - self.wrong[rows].mean(),
                   "negative_log_likelihood": lambda rows: losses[rows].mean(),
                   "brier_score": lambda rows: squares[rows].mean(),
