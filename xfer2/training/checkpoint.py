@@ -20,6 +20,7 @@ from xfer2._random import root_seed
 from xfer2.exceptions import PersistenceError
 
 FILE = "training.safetensors"
+_KINDS = ("parameter", "best", "sum", "optimizer")
 _SEED_FILE = "seed.json"
 _ROWS_SUMMED = 32
 _MOMENTA = "momenta"
@@ -40,8 +41,8 @@ class State:
     history : list of dict
     best : dict
         ``epoch`` and ``loss`` of the values kept as best.
-    arrays : dict of str to numpy.ndarray
-        ``parameter/NAME``, ``best/NAME``, ``sum/NAME`` and ``optimizer/INDEX/PART``.
+    arrays : dict of str to dict of str to numpy.ndarray
+        ``parameter``, ``best`` (values of the best epoch), ``sum`` (of those of the last epochs) and ``optimizer``, by name.
     updates : dict of str to int
         Steps the optimizer has made, by index.
     """
@@ -51,7 +52,7 @@ class State:
     stop: bool
     history: list[dict[str, float]]
     best: dict[str, float]
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, dict[str, np.ndarray]]
     updates: dict[str, int]
 
 
@@ -63,8 +64,8 @@ def write(folder: str | os.PathLike[str], state: State) -> None:
     said = {name: getattr(state, name) for name in ("run", "epoch", "stop", "history", "best", "updates")}
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        save_file({name: np.ascontiguousarray(array) for name, array in state.arrays.items()}, str(scratch),
-                  metadata={"training": json.dumps(said)})
+        save_file({f"{kind}/{name}": np.ascontiguousarray(array) for kind in _KINDS
+                   for name, array in state.arrays[kind].items()}, str(scratch), metadata={"training": json.dumps(said)})
         with scratch.open("rb") as file:
             os.fsync(file.fileno())
         scratch.replace(path)
@@ -91,7 +92,10 @@ def read(folder: str | os.PathLike[str], run: Mapping[str, Any]) -> State | None
     try:
         with safe_open(str(path), "numpy") as file:
             said = json.loads((file.metadata() or {})["training"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            arrays: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in _KINDS}
+            for key in file.keys():  # noqa: SIM118 - it is no dict
+                kind, _, name = key.partition("/")
+                arrays[kind][name] = file.get_tensor(key)
         state = State(arrays=arrays, **said)
     except Exception as error:
         raise PersistenceError(f"The checkpoint {str(path)!r} cannot be read: {error}. Remove it to begin anew.") from error

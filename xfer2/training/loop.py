@@ -372,9 +372,7 @@ class Trainer:
         if self.checkpoint_dir is None:
             return
         remembered, updates = checkpoint.optimizer_state(self.optimizer_)
-        arrays = {f"{kind}/{name}": value for kind, values in (
-            ("parameter", self._values()), ("best", self._best), ("sum", self._sum), ("optimizer", remembered))
-            for name, value in values.items()}
+        arrays = {"parameter": self._values(), "best": self._best, "sum": self._sum, "optimizer": remembered}
         best = {"epoch": self.best_epoch_, "loss": self._best_loss}
         checkpoint.write(self.checkpoint_dir, checkpoint.State(self._run, epoch, self.stop, self.history_, best, arrays,
                                                                updates))
@@ -384,14 +382,11 @@ class Trainer:
         state = None if self.checkpoint_dir is None else checkpoint.read(self.checkpoint_dir, self._run)
         if state is None:
             return 0
-        kinds: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "best": {}, "sum": {}, "optimizer": {}}
-        for key, array in state.arrays.items():
-            kind, _, name = key.partition("/")
-            kinds[kind][name] = array
-        self._set_values(kinds["parameter"])
-        self._best, self._sum, self.history_, self.stop = kinds["best"], kinds["sum"], state.history, state.stop
+        self._set_values(state.arrays["parameter"])
+        self._best, self._sum = state.arrays["best"], state.arrays["sum"]
+        self.history_, self.stop = state.history, state.stop
         self.best_epoch_, self._best_loss = int(state.best["epoch"]), state.best["loss"]
-        checkpoint.restore_optimizer(self.optimizer_, kinds["optimizer"], state.updates)
+        checkpoint.restore_optimizer(self.optimizer_, state.arrays["optimizer"], state.updates)
         logger.info("training goes on after epoch %d, from %s", state.epoch, os.fspath(self.checkpoint_dir or ""))
         return state.epoch
 
