@@ -93,10 +93,10 @@ def test_open_gates_are_what_the_equations_say():
     assert np.abs(h).max() <= 1
 
 
-@pytest.mark.parametrize(("method", "settings"), [("two-tower", {}), ("stitch", {}), ("ptu", {"start": "source"})])
-def test_before_training_the_target_is_logistic_regression_on_the_frozen_features(method, settings):
+@pytest.mark.parametrize("method", ["two-tower", "stitch"])
+def test_before_training_the_target_is_logistic_regression_on_the_frozen_features(method):
     images, labels = bright_channels(90)
-    start = made(method, **settings, learning_rate=1e-12, num_epochs=1, validation=0).fit(images, labels)
+    start = made(method, learning_rate=1e-12, num_epochs=1, validation=0).fit(images, labels)
     regression = xfer2.LrRepurposer(residual_network(), "gap", random_state=0).fit(images, labels)
     assert np.abs(start.predict_proba(images) - regression.predict_proba(images)).max() < 0.05
     np.testing.assert_array_equal(start.predict(images), regression.predict(images))

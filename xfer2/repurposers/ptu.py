@@ -17,7 +17,7 @@ from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix, up_to_features
-from xfer2.repurposers._training_run import add_dense, with_probe
+from xfer2.repurposers._training_run import add_dense
 from xfer2.training.regularizers import KINDS, WeightPenalty
 
 _NEARLY_CLOSED = -2.0  # sigmoid: 0.12
@@ -44,9 +44,9 @@ class PtuRepurposer(NeuralNetworkRepurposer):
     activation : {"tanh", "relu"}
         Of what a unit makes of the source's output.
     start : {"random", "source"}
-        Where the target starts: drawn anew as in the paper, or with the source's values in its layers, gates nearly closed
-        and a logistic regression as its last layer, which is fine-tuning to begin with, at the rate of new parameters. The
-        second is better where layers are hard to train from nothing, as recurrent ones are, and where data are many.
+        Where the target's own layers start: drawn anew as in the paper, or as the source's, with both gates nearly closed,
+        which is fine-tuning to begin with, at the rate of new parameters. The second is better where layers are hard to
+        train from nothing, as recurrent ones are, and where data are many.
     penalty : {"l1", "l2", "filter", "channel"}, optional
         Of the units' weights; ``"filter"`` and ``"channel"`` are group lassos over their outputs and inputs.
     penalty_weight : float
@@ -136,12 +136,6 @@ class PtuRepurposer(NeuralNetworkRepurposer):
                       for pair in pairs for gate in "rz"}
             target = params.with_params(target, {**copies, **closed})
         return add_dense(ModelHandler(target), class_count)
-
-    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
-                    seed: int) -> Network:
-        if self.start == "random":
-            return network
-        return with_probe(network, examples, weights, self._engine(), self.batch_size, folder, seed)
 
     def _make_penalty(self) -> WeightPenalty | None:
         return None if self.penalty is None else WeightPenalty(self.penalty, self.penalty_weight, "_unit_")
