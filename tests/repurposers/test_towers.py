@@ -68,10 +68,11 @@ def test_open_update_gates_and_closed_fine_tune_gates_pass_the_sources_activatio
     np.testing.assert_allclose(output(network, data), ModelHandler(source).features(data, layer)[layer], atol=1e-5)
 
 
+@pytest.mark.parametrize("start", ["source", "probe"])
 @pytest.mark.parametrize("source", ["residual", "zoo:mnist-rnn"])
-def test_a_target_that_starts_from_the_source_has_its_values_and_gates_nearly_closed(source):
+def test_a_target_that_starts_from_the_source_has_its_values_and_gates_nearly_closed(source, start):
     source = residual_network() if source == "residual" else source
-    target = made("ptu", source, start="source")._make_target(ModelHandler(source), 2).network
+    target = made("ptu", source, start=start)._make_target(ModelHandler(source), 2).network
     own = {name: array for name, array in target.params.items() if name.startswith("target_") and "_unit_" not in name}
     assert own
     for name, array in own.items():
@@ -100,6 +101,16 @@ def test_before_training_the_target_is_logistic_regression_on_the_frozen_feature
     regression = xfer2.LrRepurposer(residual_network(), "gap", random_state=0).fit(images, labels)
     assert np.abs(start.predict_proba(images) - regression.predict_proba(images)).max() < 0.05
     np.testing.assert_array_equal(start.predict(images), regression.predict(images))
+
+
+def test_a_target_that_starts_with_a_probe_is_logistic_regression_on_its_own_features():
+    images, labels = bright_channels(90)
+    start = made("ptu", start="probe", learning_rate=1e-12, num_epochs=1, validation=0).fit(images, labels)
+    drawn = made("ptu", start="source", learning_rate=1e-12, num_epochs=1, validation=0).fit(images, labels)
+    regression = xfer2.LrRepurposer(start.network_, "target_gap", random_state=0).fit(images, labels)
+    assert np.abs(start.predict_proba(images) - regression.predict_proba(images)).max() < 0.05
+    np.testing.assert_array_equal(start.predict(images), regression.predict(images))
+    assert np.abs(start.predict_proba(images) - drawn.predict_proba(images)).max() > 0.05
 
 
 @pytest.mark.parametrize("method", METHODS)

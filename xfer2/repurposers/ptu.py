@@ -17,7 +17,7 @@ from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix, up_to_features
-from xfer2.repurposers._training_run import add_dense
+from xfer2.repurposers._training_run import add_dense, with_probe
 from xfer2.training.regularizers import KINDS, WeightPenalty
 
 _NEARLY_CLOSED = -2.0  # sigmoid: 0.12
@@ -43,10 +43,12 @@ class PtuRepurposer(NeuralNetworkRepurposer):
         Layers with a unit behind them; by default all convolutions, dense layers and unrolled recurrent layers.
     activation : {"tanh", "relu"}
         Of what a unit makes of the source's output.
-    start : {"random", "source"}
-        Where the target's own layers start: drawn anew as in the paper, or as the source's, with both gates nearly closed,
-        which is fine-tuning to begin with, at the rate of new parameters. The second is better where layers are hard to
-        train from nothing, as recurrent ones are, and where data are many.
+    start : {"random", "source", "probe"}
+        Where the target's own layers start: drawn anew as in the paper; or as the source's, with both gates nearly closed,
+        which is fine-tuning to begin with, at the rate of new parameters; or so and with a logistic regression on the
+        features, a linear probe, for the new layer. ``"source"`` is better where layers are hard to train from nothing, as
+        recurrent ones are, and where data are many; ``"probe"`` where they are augmented as well, so that the regression
+        does not fit them to the last.
     penalty : {"l1", "l2", "filter", "channel"}, optional
         Of the units' weights; ``"filter"`` and ``"channel"`` are group lassos over their outputs and inputs.
     penalty_weight : float
@@ -118,7 +120,7 @@ class PtuRepurposer(NeuralNetworkRepurposer):
         super()._check_parameters()
         owner = type(self).__name__
         check_choice(owner, "activation", self.activation, ("tanh", "relu"))
-        check_choice(owner, "start", self.start, ("random", "source"))
+        check_choice(owner, "start", self.start, ("random", "source", "probe"))
         check_choice(owner, "penalty", self.penalty, (None, *KINDS))
         check_at_least_zero(owner, "penalty_weight", self.penalty_weight)
 
@@ -130,12 +132,18 @@ class PtuRepurposer(NeuralNetworkRepurposer):
         shapes = symbols.layer_shapes(network)
         graph = towers.gated(network.graph, network.parameter_names, pairs, shapes, prefix, self.activation)
         target = as_frozen(network, graph)
-        if self.start == "source":
+        if self.start != "random":
             copies = {prefix + name: array.copy() for name, array in network.params.items()}
             closed = {f"{prefix}{pair.name}_unit_{gate}_bias": mx.nd.full((shapes[pair.ends[0]] or ())[:1], _NEARLY_CLOSED)
                       for pair in pairs for gate in "rz"}
             target = params.with_params(target, {**copies, **closed})
         return add_dense(ModelHandler(target), class_count)
+
+    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
+                    seed: int) -> Network:
+        if self.start != "probe":
+            return super()._initialise(network, examples, weights, folder, seed)
+        return with_probe(network, examples, weights, self._engine(), self.batch_size, folder, seed)
 
     def _make_penalty(self) -> WeightPenalty | None:
         return None if self.penalty is None else WeightPenalty(self.penalty, self.penalty_weight, "_unit_")
