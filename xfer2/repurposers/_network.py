@@ -177,23 +177,15 @@ class NeuralNetworkRepurposer(Repurposer):
             has no values is drawn.
         """
 
-    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
-                    seed: int) -> Network:
-        """Give the part that is trained other values to start from; by default those it has.
+    def _probed_layer(self, network: Network) -> str | None:
+        """The layer on which a logistic regression is what the last dense layer starts as; None where it is drawn.
 
         Parameters
         ----------
         network : Network
             The target above what is computed once.
-        examples : Examples
-            Its inputs.
-        weights : numpy.ndarray (k,), optional
-            Of the classes.
-        folder : str
-            For what has no room in memory.
-        seed : int
         """
-        return network
+        return None
 
     def _task(self) -> str:
         """What the layer of the probabilities is called, ``TASK_probabilities``."""

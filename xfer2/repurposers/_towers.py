@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from xfer2._mxnet import mx
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import edits, sources, symbols
@@ -15,14 +13,12 @@ from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._examples import Examples
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import (
     add_dense,
     features_layer,
     features_suffice,
     last_features,
-    with_probe,
 )
 
 _PARTS = ("source", "module", "features")
@@ -68,12 +64,9 @@ class TowerRepurposer(NeuralNetworkRepurposer):
             x = mx.sym.Activation(x, act_type="relu", name=fresh_name(f"target_relu{number}", network.graph.by_name))
         return add_dense(ModelHandler(edits.compose_networks(network, sources.read(x))), class_count)
 
-    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
-                    seed: int) -> Network:
+    def _probed_layer(self, network: Network) -> str | None:
         joint = network.graph.by_name[last_features(network)]
-        if joint.op != "Concat":
-            return network
-        return with_probe(network, examples, weights, self._engine(), self.batch_size, folder, seed, joint.inputs[0].node)
+        return joint.inputs[0].node if joint.op == "Concat" else None
 
     def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
         if best_epoch:

@@ -19,7 +19,6 @@ from xfer2._random import child_seed
 from xfer2._validation import parameter_error
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import ModelError, TrainingError
-from xfer2.features.engines.base import EngineFactory
 from xfer2.heads.logistic_regression import LogisticRegressionHead
 from xfer2.model_handler import edits, params, symbols, targets
 from xfer2.model_handler.frozen import Frontier, frontier
@@ -80,12 +79,12 @@ class TrainingRun:
         part = self._part(target, examples, len(classes))
         train, held_out = self._split(examples, classes)
         weights = class_weights(type(asked).__name__, asked.class_weight, train.codes, classes.tolist())
-        start = asked._initialise(part, train.plain(), weights, self.folder, self._child("start"))
+        start = self._with_probe(part, train.plain(), weights)
         trained, history, best = self._train(start, train, held_out, self._transferred(target), weights)
         logits = trained.graph.outputs[0].node
         temperature = 1.0
         if best == 0 and held_out is not None:  # what training does not better may learn from all examples
-            trained = asked._initialise(part, examples.plain(), weights, self.folder, self._child("start"))
+            trained = self._with_probe(part, examples.plain(), weights)
         elif held_out is not None and asked.calibrate:
             temperature = useful_temperature(self._outputs(trained, held_out, logits), held_out.codes)
         last = last_features(trained)
@@ -225,6 +224,32 @@ class TrainingRun:
         """Parameters whose values are those of the source."""
         return frozenset(name for name, array in target.params.items() if array is self.source.params.get(name))
 
+    def _with_probe(self, network: Network, examples: Examples, weights: np.ndarray | None) -> Network:
+        """The network with its last dense layer taken from a logistic regression, where the method has one.
+
+        Where that layer reads more than the probed one, side by side, the probed one is the first: the others' weights are
+        zero. The regression is fitted to 5,000 examples at most, and to fewer where they have more than 13,000 features.
+        """
+        asked = self.repurposer
+        last = asked._probed_layer(network)
+        if last is None:
+            return network
+        shape = examples.shapes().get(last)
+        if shape is None:
+            _, (found,) = symbols.infer_shapes(network, outputs=[query.resolve_output(network.graph, last)])
+            shape = (found or ())[1:]
+        count, seed = min(_PROBE_ROWS, max(500, _PROBE_NUMBERS // math.prod(shape))), self._child("start")
+        chosen = examples.rows(_spread_rows(examples.codes, count, seed))
+        features = np.asarray(chosen.through(
+            network, (last,), asked._engine(), asked.batch_size, self.folder).arrays[last][:])
+        head = LogisticRegressionHead(class_weight=None if weights is None else dict(enumerate(weights.tolist())),
+                                      random_state=seed).fit(features.reshape(len(chosen), -1), chosen.codes)
+        weight, bias = head.linear_form()
+        names = params.owned_by(network, [answering_layer(network)])
+        whole = np.zeros(network.params[names[0]].shape, np.float32)
+        whole[:, :weight.shape[1]] = weight
+        return params.with_params(network, dict(zip(names, (mx.nd.array(whole), mx.nd.array(bias)), strict=True)))
+
     def _child(self, purpose: str) -> int:
         return child_seed(self.seed, purpose)
 
@@ -250,30 +275,6 @@ def features_layer(owner: str, network: Network, remedy: str) -> str:
     """What the last dense layer or convolution of a source reads; `remedy` is for the message where there is none."""
     head = network.graph.by_name[edit.head_layer(network.graph, owner, remedy)]
     return query.data_edges(network.graph, head, network.params)[0].node
-
-
-def with_probe(network: Network, examples: Examples, weights: np.ndarray | None, engine: EngineFactory, batch_size: int,
-               folder: str, seed: int, layer: str | None = None) -> Network:
-    """The network with its last dense layer taken from a logistic regression on what that layer reads.
-
-    Where it reads more than one layer, side by side, `layer` says which of them, the first: the others' weights are zero.
-    The regression is fitted to 5,000 examples at most, and to fewer where they have more than 13,000 features.
-    """
-    last = layer or last_features(network)
-    shape = examples.shapes().get(last)
-    if shape is None:
-        _, (found,) = symbols.infer_shapes(network, outputs=[query.resolve_output(network.graph, last)])
-        shape = (found or ())[1:]
-    count = min(_PROBE_ROWS, max(500, _PROBE_NUMBERS // math.prod(shape)))
-    chosen = examples.rows(_spread_rows(examples.codes, count, seed))
-    features = np.asarray(chosen.through(network, (last,), engine, batch_size, folder).arrays[last][:])
-    head = LogisticRegressionHead(class_weight=None if weights is None else dict(enumerate(weights.tolist())),
-                                  random_state=seed).fit(features.reshape(len(chosen), -1), chosen.codes)
-    weight, bias = head.linear_form()
-    names = params.owned_by(network, [answering_layer(network)])
-    whole = np.zeros(network.params[names[0]].shape, np.float32)
-    whole[:, :weight.shape[1]] = weight
-    return params.with_params(network, dict(zip(names, (mx.nd.array(whole), mx.nd.array(bias)), strict=True)))
 
 
 def features_suffice(layer: str, history: Sequence[Any]) -> str:

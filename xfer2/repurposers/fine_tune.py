@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
 from xfer2._mxnet import mx
 from xfer2.exceptions import ModelError
 from xfer2.model_handler.graph import query
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._examples import Examples
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._training_run import add_dense, features_suffice, with_probe
+from xfer2.repurposers._training_run import add_dense, features_suffice, last_features
 
 
 class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
@@ -63,9 +60,8 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
             target.freeze(self.fixed_layers)
         return add_dense(target, class_count)
 
-    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
-                    seed: int) -> Network:
-        return with_probe(network, examples, weights, self._engine(), self.batch_size, folder, seed)
+    def _probed_layer(self, network: Network) -> str | None:
+        return last_features(network)
 
     def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
         return super()._outcome(history, best_epoch, averaged) if best_epoch else features_suffice(

@@ -24,7 +24,7 @@ from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._examples import Examined, Examples, data_and_labels, known_codes
+from xfer2.repurposers._examples import Examined, data_and_labels, known_codes
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix
 from xfer2.repurposers._training_run import (
@@ -33,7 +33,6 @@ from xfer2.repurposers._training_run import (
     last_features,
     served,
     with_outputs,
-    with_probe,
 )
 from xfer2.training.regularizers import DistillationPenalty
 from xfer2.uncertainty.predictions import Prediction
@@ -286,9 +285,8 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     def _task(self) -> str:
         return self.task_name
 
-    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
-                    seed: int) -> Network:
-        return with_probe(network, examples, weights, self._engine(), self.batch_size, folder, seed)
+    def _probed_layer(self, network: Network) -> str | None:
+        return last_features(network)
 
     def _with_objectives(self, target: Network) -> Network:
         """With the old heads' losses against a frozen copy of them, which is computed once like all that is frozen."""

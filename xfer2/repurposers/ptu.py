@@ -17,7 +17,7 @@ from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix, up_to_features
-from xfer2.repurposers._training_run import add_dense, with_probe
+from xfer2.repurposers._training_run import add_dense, last_features
 from xfer2.training.regularizers import KINDS, WeightPenalty
 
 _NEARLY_CLOSED = -2.0  # sigmoid: 0.12
@@ -139,11 +139,8 @@ class PtuRepurposer(NeuralNetworkRepurposer):
             target = params.with_params(target, {**copies, **closed})
         return add_dense(ModelHandler(target), class_count)
 
-    def _initialise(self, network: Network, examples: Examples, weights: np.ndarray | None, folder: str,
-                    seed: int) -> Network:
-        if self.start != "probe":
-            return super()._initialise(network, examples, weights, folder, seed)
-        return with_probe(network, examples, weights, self._engine(), self.batch_size, folder, seed)
+    def _probed_layer(self, network: Network) -> str | None:
+        return last_features(network) if self.start == "probe" else None
 
     def _make_penalty(self) -> WeightPenalty | None:
         return None if self.penalty is None else WeightPenalty(self.penalty, self.penalty_weight, "_unit_")
