@@ -238,13 +238,12 @@ class TrainingRun:
         if shape is None:
             _, (found,) = symbols.infer_shapes(network, outputs=[query.resolve_output(network.graph, last)])
             shape = (found or ())[1:]
-        count, seed = min(_PROBE_ROWS, max(500, _PROBE_NUMBERS // math.prod(shape))), self._child("start")
+        count = min(_PROBE_ROWS, max(500, _PROBE_NUMBERS // math.prod(shape)))
+        seed = self._child("start")
         chosen = examples.rows(_spread_rows(examples.codes, count, seed))
-        features = np.asarray(chosen.through(
-            network, (last,), asked._engine(), asked.batch_size, self.folder).arrays[last][:])
-        head = LogisticRegressionHead(class_weight=None if weights is None else dict(enumerate(weights.tolist())),
-                                      random_state=seed).fit(features.reshape(len(chosen), -1), chosen.codes)
-        weight, bias = head.linear_form()
+        of_class = None if weights is None else dict(enumerate(weights.tolist()))
+        head = LogisticRegressionHead(class_weight=of_class, random_state=seed)
+        weight, bias = head.fit(self._outputs(network, chosen, last), chosen.codes).linear_form()
         names = params.owned_by(network, [answering_layer(network)])
         whole = np.zeros(network.params[names[0]].shape, np.float32)
         whole[:, :weight.shape[1]] = weight
