@@ -2,9 +2,9 @@
 
 Of every letter's 20 drawings 14 are for training, 3 for validation, 3 for the test; 28x28 pixels; batches of 128. Every
 network learns for 800 epochs at most, of three to five batches, from drawings shifted by up to 2 pixels, turned by up to 15
-degrees, zoomed by up to 15% and sheared by up to a fifth, until 150 epochs have not lowered the validation loss. The learning
-rate is the one with the best validation accuracy of 0.01 and 0.001, for fine-tuning 0.0001 too (Zhang et al. 2018, table 2,
-who change no drawings). PTU's target starts as fine-tuning does, from the source and a logistic regression.
+degrees, zoomed by up to 15% and sheared by up to a fifth, until 150 epochs have not lowered the validation loss. The
+learning rate is the one with the best validation accuracy of 0.01 and 0.001, for fine-tuning 0.0001 too (Zhang et al. 2018,
+table 2, who change no drawings). PTU's target starts as fine-tuning does, from the source and a logistic regression.
 ``make bench-omniglot`` runs it; it needs ../shared.
 """
 
