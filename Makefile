@@ -50,11 +50,12 @@ bench-train: $(VENV)/.installed
 	$(PY) benchmarks/train.py
 
 # Two towers, stitch and PTU beside fine-tuning, 10 to 200 images a class: accuracy, and what an epoch costs. Needs ../shared.
-# About an hour; `make bench-modular LOG=file` keeps what was found and goes on where it was.
+# About two and a half hours; `make bench-modular LOG=file` keeps what was found and goes on where it was.
 bench-modular: $(VENV)/.installed
 	$(PY) benchmarks/modular.py $(if $(LOG),--log $(LOG))
 
 # A recurrent network from digits to the letters of three alphabets: PTU beside fine-tuning. Needs ../shared.
+# About 45 minutes.
 bench-omniglot: $(VENV)/.installed
 	$(PY) benchmarks/omniglot.py
 
