@@ -44,6 +44,15 @@ def test_without_distillation_it_is_fine_tuning_step_by_step(settings):
         np.testing.assert_array_equal(mine[name], theirs[name])
 
 
+@pytest.mark.parametrize("settings", [{}, {"triplet_weight": 0.1}])
+def test_without_distillation_old_heads_stay_to_the_bit_whatever_the_weight_decay(settings):
+    ours = lwf(distillation_weight=0, weight_decay=0.1, validation=0, **settings).fit(*bright_channels(60))
+    before, after = values(residual_network()), values(ours.network_)
+    assert not np.array_equal(after["b_conv_weight"], before["b_conv_weight"])
+    for name in ("fc_weight", "fc_bias"):
+        np.testing.assert_array_equal(after[name], before[name])
+
+
 def test_distillation_is_the_cross_entropy_with_what_was_said_before():
     before, now = residual_network(), params.initialize(params.without(residual_network(), ["fc_weight"]), seed=5)
     both = edits.beside(now, before, "before_")

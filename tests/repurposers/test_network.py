@@ -352,6 +352,8 @@ def test_the_mean_of_the_last_epochs_is_said_to_be_kept():
     repurposer = trained_on(fine_tuned(average_last=2, validation=0))
     assert repurposer.outcome_ == "Trained for 3 epochs; the mean of the last 2 ones' parameters is kept."
     assert repurposer.best_epoch_ == 3
+    phases = trained_on(fine_tuned(average_last=8, gradual_unfreezing=1, num_epochs=4, validation=0))
+    assert phases.outcome_ == "Trained for 4 epochs; the mean of the last 2 ones' parameters is kept."
 
 
 @pytest.mark.parametrize("settings", [{"fixed_layers": "step0_i2h"}, {"gradual_unfreezing": 2}])
@@ -467,9 +469,26 @@ def test_an_augmentation_is_saved_as_what_it_is_and_what_belongs_to_the_run_is_n
     assert loaded.history_ == repurposer.history_
     assert loaded.outcome_ == repurposer.outcome_
     np.testing.assert_array_equal(loaded.predict_proba(held[0]), repurposer.predict_proba(held[0]))
-    repurposer.set_params(schedule=mx.lr_scheduler.FactorScheduler(10))
-    with pytest.raises(PersistenceError, match="'schedule' holds a FactorScheduler"):
+
+
+def test_objects_that_were_given_for_names_are_saved_as_the_defaults(tmp_path):
+    given = {"schedule": mx.lr_scheduler.FactorScheduler(10), "context_function": lambda number: mx.cpu(number)}
+    repurposer = trained_on(fine_tuned(**given))
+    repurposer.save(tmp_path / "saved")
+    loaded = xfer2.load(tmp_path / "saved")
+    assert (loaded.schedule, loaded.context_function) == ("cosine", mx.cpu)
+    images, _ = bright_channels(30, seed=1)
+    np.testing.assert_array_equal(loaded.predict_proba(images), repurposer.predict_proba(images))
+    repurposer.set_params(optimizer_params={"wd_lh": object()})
+    with pytest.raises(PersistenceError, match="'optimizer_params' holds a object"):
         repurposer.save(tmp_path / "other")
+
+
+def test_labels_in_mxnet_arrays_are_scored_as_they_are_learned():
+    images, codes = bright_channels(30)[0], np.arange(30) % 3
+    repurposer = fine_tuned().fit(images, mx.nd.array(codes))
+    assert repurposer.score(images, mx.nd.array(codes)) == repurposer.score(images, codes)
+    assert repurposer.evaluate(images, mx.nd.array(codes)).figures() == repurposer.evaluate(images, codes).figures()
 
 
 def test_a_run_without_a_seed_is_taken_up_with_its_own(tmp_path):

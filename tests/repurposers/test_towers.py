@@ -184,6 +184,30 @@ def test_a_tower_may_be_a_block_of_ones_own(tmp_path):
     assert loaded.fit(images, labels).network_.graph == repurposer.network_.graph
 
 
+def test_a_tower_may_be_a_classifier_in_half_precision():
+    x = mx.sym.FullyConnected(mx.sym.Flatten(mx.sym.var("image")), num_hidden=4, name="dense")
+    tower = params.cast(drawn(mx.sym.SoftmaxOutput(x, name="softmax"), image=(3, 8, 8)), "float16")
+    images, labels = bright_channels(60)
+    repurposer = made("two-tower", module=tower).fit(images, labels)
+    assert repurposer.network_.labels == ()
+    module = repurposer.get_module(mx.io.NDArrayIter(images, batch_size=20))
+    np.testing.assert_allclose(module.predict(mx.io.NDArrayIter(images, batch_size=20)).asnumpy(),
+                               repurposer.predict_proba(images), atol=1e-5)
+
+
+def test_balanced_batches_are_not_weighted_once_more():
+    random = np.random.default_rng(0)
+    rare = (random.random(600) < 0.1).astype(int)
+    points = (random.normal(size=(600, 2)) + rare[:, np.newaxis]).astype(np.float32)
+    x = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, name="dense")
+    x = mx.sym.Activation(x, act_type="relu", name="relu")
+    source = drawn(mx.sym.FullyConnected(x, num_hidden=3, name="top"), data=(2,))
+    settings = {"batch_size": 100, "num_epochs": 10, "learning_rate": 0.01, "validation": 0}
+    shares = [made("two-tower", source, class_weight=weight, **settings).fit(points, rare).predict(points).mean()
+              for weight in (None, "balanced")]
+    assert abs(shares[0] - shares[1]) < 0.1
+
+
 def test_a_penalty_of_activity_makes_the_modules_features_small():
     sizes = []
     for weight in (0, 1.0):
@@ -238,6 +262,8 @@ def test_units_of_a_recurrent_source_are_shared_by_its_steps():
     ("two-tower", None, {"module": drawn(mx.sym.sum(mx.sym.var("data"), axis=(1, 2, 3), name="total"), data=(3, 8, 8))},
      ModelError, r"the module must give features \(n, ...\); its output has the shape \(1,\)"),
     ("two-tower", None, {"repeats": 0}, ParameterError, "repeats must be an integer of at least 1"),
+    *[(method, two_input_network(), {"transfer_layer_name": "softmax"}, ModelError,
+       "must be a layer below the source's own answer.* The layer below is 'top'") for method in METHODS],
     ("ptu", drawn(mx.sym.FullyConnected(mx.sym.Pooling(mx.sym.var("data"), kernel=(2, 2), pool_type="max", name="pool"),
                                         num_hidden=3, name="fc"), data=(3, 8, 8)), {}, ModelError, "no layer pairs"),
 ])

@@ -290,6 +290,20 @@ def test_several_devices_share_a_batch_and_come_to_the_same():
         np.testing.assert_allclose(value, shared.collect_params()[name].data(mx.cpu(0)).asnumpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("settings", [{}, {"clip_gradient": 0.1}])
+def test_devices_for_which_a_last_batch_has_no_example_add_nothing(settings):
+    inputs, codes = separable(17)
+    devices = [mx.cpu(number) for number in range(3)]
+    single, shared = small_block(), small_block()
+    shared.collect_params().reset_ctx(devices)
+    for block, contexts in ((single, devices[:1]), (shared, devices)):
+        Trainer(block, epochs=3, batch_size=8, optimizer="sgd", learning_rate=0.1, contexts=contexts, random_state=0,
+                **settings).fit(inputs, codes)
+    for name, value in values(single).items():
+        for device in devices:
+            np.testing.assert_allclose(value, shared.collect_params()[name].data(device).asnumpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize("settings", [{"label_smoothing": 0.1}, {"mixup": 0.3}, {"label_smoothing": 0.1, "mixup": 0.3},
                                       {"class_weights": np.array([1.0, 2.0, 0.5])}])
 def test_softened_and_weighted_targets_are_learned(settings):
@@ -312,6 +326,18 @@ def test_the_mean_of_the_last_epochs_is_kept_where_asked():
             random_state=0).fit(inputs, codes)
     for name, value in values(block).items():
         np.testing.assert_allclose(value, np.mean([one[name] for one in kept[-3:]], axis=0), atol=1e-6)
+
+
+def test_the_mean_is_of_the_epochs_there_were_where_more_are_asked_for():
+    inputs, codes = noisy()
+    found = []
+    for last in (2, 5):
+        block = small_block()
+        trainer = Trainer(block, epochs=2, batch_size=20, learning_rate=0.1, average_last=last, random_state=0)
+        assert trainer.fit(inputs, codes).averaged_ == 2
+        found.append(values(block))
+    for name, value in found[0].items():
+        np.testing.assert_array_equal(value, found[1][name])
 
 
 class Killed(BaseException):
@@ -403,7 +429,7 @@ def test_the_mean_of_the_last_epochs_competes_with_the_best():
         trainer = Trainer(block, epochs=12, batch_size=20, learning_rate=0.3, average_last=last, random_state=0)
         trainer.fit(inputs, codes, noisy(60, seed=2))
         losses.append(trainer.evaluate([noisy(60, seed=2)[0]], noisy(60, seed=2)[1])["loss"])
-        assert trainer.averaged_ == (last > 0 and losses[1] < losses[0])
+        assert trainer.averaged_ == (last if last and losses[1] < losses[0] else 0)
     assert losses[1] <= losses[0]
 
 

@@ -50,8 +50,8 @@ def with_params(network: Network, values: Params) -> Network:
 
 def cast(network: Network, dtype: str) -> Network:
     """The network with all parameters in another floating-point type."""
-    return replace(network, arg_params={name: array.astype(dtype) for name, array in network.arg_params.items()},
-                   aux_params={name: array.astype(dtype) for name, array in network.aux_params.items()})
+    return replace(network, arg_params={name: array.astype(dtype, copy=False) for name, array in network.arg_params.items()},
+                   aux_params={name: array.astype(dtype, copy=False) for name, array in network.aux_params.items()})
 
 
 def auxiliary_names(network: Network) -> list[str]:

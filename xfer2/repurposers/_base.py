@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 from xfer2._mxnet import mx
 from xfer2._version import __version__
+from xfer2.data.iterators import as_numpy
 from xfer2.exceptions import DataError, PersistenceError
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine, devices
@@ -138,7 +139,7 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy on X; labels from `y`, or from the data where they carry their own."""
         predicted, own = self._predict_labels(X)
-        truth = own if y is None else np.asarray(y).reshape(-1)
+        truth = own if y is None else as_numpy(y).reshape(-1)
         if truth is None:
             raise DataError(f"{type(self).__name__}.score needs labels: pass y, or data that carry their own.")
         if len(truth) != len(predicted):
@@ -222,18 +223,18 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         return labels
 
     def _saved_parameters(self) -> dict[str, Any]:
-        """Parameters as they go into the manifest: all but the source, devices by name, generators as None."""
+        """Parameters as they go into the manifest: no source, devices by name, functions and generators as defaults."""
         values = {name: value for name, value in self.get_params(deep=False).items() if name != "source_model"}
         if isinstance(values.get("random_state"), (np.random.RandomState, np.random.Generator)):
             values["random_state"] = None
-        for name, function in _CONTEXTS.items():
-            if values.get("context_function") is function:
-                values["context_function"] = name
+        if "context_function" in values:
+            names = [name for name, function in _CONTEXTS.items() if function is values["context_function"]]
+            values["context_function"] = names[0] if names else "cpu"
         return values
 
     def _evaluation(self, examined: Examined, y: Any) -> Evaluation:
         owner = type(self).__name__
-        truth = examined.labels if y is None else np.asarray(y).reshape(-1)
+        truth = examined.labels if y is None else as_numpy(y).reshape(-1)
         if truth is None:
             raise DataError(f"{owner}.evaluate needs labels: pass y, or data that carry their own.")
         return Evaluation(examined.prediction, truth)

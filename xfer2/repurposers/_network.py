@@ -203,12 +203,12 @@ class NeuralNetworkRepurposer(Repurposer):
         """Learned attributes of the method's own, by name, from the trained part and its examples as they came."""
         return {}
 
-    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: int) -> str:
         """What came of the training, in a sentence."""
         if best_epoch == 0:
             return "No epoch of training had a lower validation loss than the start, whose parameters are kept."
         if averaged:
-            return f"Trained for {len(history)} epochs; the mean of the last {self.average_last} ones' parameters is kept."
+            return f"Trained for {len(history)} epochs; the mean of the last {averaged} ones' parameters is kept."
         chosen = history[best_epoch - 1]
         if "validation_loss" not in chosen:
             return f"Trained for {len(history)} epochs, without validation data; the last one's parameters are kept."
@@ -240,10 +240,7 @@ class NeuralNetworkRepurposer(Repurposer):
         return self
 
     def _read_source(self) -> Network:
-        source = sources.read(self.source_model)
-        if any(array.dtype != np.float32 for array in source.params.values()):
-            return params.cast(source, "float32")
-        return source
+        return params.cast(sources.read(self.source_model), "float32")
 
     def _learn(self, source: Network, X: Any, y: Any) -> dict[str, Any]:
         """Build the target of a source and train it; the learned attributes by name."""
@@ -363,6 +360,8 @@ class NeuralNetworkRepurposer(Repurposer):
         """Of what belongs to one run alone (data, callbacks, folders, functions) the defaults."""
         values = super()._saved_parameters()
         values.update(callbacks=(), checkpoint_dir=None)
+        if not isinstance(self.schedule, str):
+            values["schedule"] = "cosine"
         if self.validation is not None and not isinstance(self.validation, Real):
             values["validation"] = 0.15
         if isinstance(self.augment, Augmentation):

@@ -16,6 +16,7 @@ from xfer2.model_handler.network import Network
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import (
     add_dense,
+    check_is_below_the_answer,
     features_layer,
     features_suffice,
     last_features,
@@ -68,7 +69,7 @@ class TowerRepurposer(NeuralNetworkRepurposer):
         joint = network.graph.by_name[last_features(network)]
         return joint.inputs[0].node if joint.op == "Concat" else None
 
-    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: int) -> str:
         if best_epoch:
             return super()._outcome(history, best_epoch, averaged)
         return features_suffice(self.transfer_layer_name or "the source", history)
@@ -76,6 +77,8 @@ class TowerRepurposer(NeuralNetworkRepurposer):
 
 def up_to_features(owner: str, source: ModelHandler, layer: str | None) -> Network:
     """The source up to its features, in the handler too."""
+    if layer is not None:
+        check_is_below_the_answer(owner, source.network, layer)
     return source.truncate(layer or features_layer(owner, source.network, "Say transfer_layer_name.")).network
 
 

@@ -56,7 +56,7 @@ class TrainingRun:
     source: Network
     seed: int
     folder: str
-    _averaged: bool = False
+    _averaged: int = 0
 
     def fit(self, X: Any, y: Any) -> dict[str, Any]:
         """Train, and give the learned attributes by name."""
@@ -262,6 +262,18 @@ def answering_layer(network: Network) -> str:
     """The dense layer or convolution nearest to the first output."""
     graph = network.graph
     return edit.head_layer(Graph(graph.nodes, graph.outputs[:1], graph.attrs))
+
+
+def check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
+    """Raise where a layer is the network's own answer, or above it."""
+    graph = network.graph
+    node = graph.by_name[query.resolve_output(graph, layer).node]
+    while node.op in query.SHAPING:
+        node = graph.by_name[node.inputs[0].node]
+    if node.op in query.ANSWERS:
+        below = query.data_edges(graph, node, network.params)[0].node
+        raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
+                         f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")
 
 
 def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:

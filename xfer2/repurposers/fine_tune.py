@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from xfer2._mxnet import mx
-from xfer2.exceptions import ModelError
-from xfer2.model_handler.graph import query
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._training_run import add_dense, features_suffice, last_features
+from xfer2.repurposers._training_run import add_dense, check_is_below_the_answer, features_suffice, last_features
 
 
 class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
@@ -54,7 +52,7 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
         self.fixed_layers = fixed_layers
 
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
-        _check_is_below_the_answer(type(self).__name__, source.network, self.transfer_layer_name)
+        check_is_below_the_answer(type(self).__name__, source.network, self.transfer_layer_name)
         target = source.truncate(self.transfer_layer_name)
         if self.fixed_layers:
             target.freeze(self.fixed_layers)
@@ -63,17 +61,6 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
     def _probed_layer(self, network: Network) -> str | None:
         return last_features(network)
 
-    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: int) -> str:
         return super()._outcome(history, best_epoch, averaged) if best_epoch else features_suffice(
             self.transfer_layer_name, history)
-
-
-def _check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
-    graph = network.graph
-    node = graph.by_name[query.resolve_output(graph, layer).node]
-    while node.op in query.SHAPING:
-        node = graph.by_name[node.inputs[0].node]
-    if node.op in query.ANSWERS:
-        below = query.data_edges(graph, node, network.params)[0].node
-        raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
-                         f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")

@@ -289,9 +289,13 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         return last_features(network)
 
     def _with_objectives(self, target: Network) -> Network:
-        """With the old heads' losses against a frozen copy of them, which is computed once like all that is frozen."""
+        """With the old heads' losses against a frozen copy of them, which is computed once like all that is frozen.
+
+        Where nothing holds the old heads, they are frozen: Adam would make steps of their weight decay alone.
+        """
         if not self.distillation_weight and not self.triplet_weight:
-            return target
+            shared = query.ancestors(target.graph, [target.graph.outputs[0].node])
+            return replace(target, frozen=target.frozen | set(target.graph.layer_names) - shared)
         student = with_outputs(target, (last_features(target),) if self.triplet_weight else ())
         if not self.distillation_weight:
             return student
@@ -307,7 +311,7 @@ class LwfRepurposer(NeuralNetworkRepurposer):
             return None
         return DistillationPenalty(self.distillation_weight, self.triplet_weight, self.triplet_margin)
 
-    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: int) -> str:
         return super()._outcome(history, best_epoch, averaged) if best_epoch else features_suffice(
             self.transfer_layer_name or "the source", history)
 

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from xfer2._mxnet import mx
 from xfer2._validation import check_at_least_zero, check_integer
-from xfer2.model_handler import archive, edits, sources
+from xfer2.model_handler import archive, edits, params, sources
+from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._network import NeuralNetworkRepurposer
@@ -73,7 +74,8 @@ class TwoTowerRepurposer(TowerRepurposer):
         if self.module is None:
             module = replace(source.network, frozen=frozenset())  # cut where the source was, with its Dropout
         else:
-            module = sources.read(self.module)
+            module = params.cast(sources.read(self.module), "float32")
+            module = edits.with_graph(module, edit.as_inference(module.graph))
         both = edits.beside(network, module, fresh_prefix(network, "module_"))
         return self._joined(both, class_count, self.hidden_units)
 
@@ -85,12 +87,14 @@ class TwoTowerRepurposer(TowerRepurposer):
         for number in self.hidden_units:
             check_integer(owner, "hidden_units", number)
 
-    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: bool) -> str:
+    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: int) -> str:
         if self.hidden_units:  # the start is no regression then
             return NeuralNetworkRepurposer._outcome(self, history, best_epoch, averaged)
         return super()._outcome(history, best_epoch, averaged)
 
     def _new_trainer(self, block: Any, **settings: Any) -> Trainer:
+        if isinstance(self.class_weight, str):  # "balanced", which the batches are already
+            settings["class_weights"] = None
         return BalancedTrainer(block, repeats=self.repeats, **settings)
 
     def _with_objectives(self, network: Network) -> Network:

@@ -20,7 +20,7 @@ from xfer2.exceptions import DataError, TrainingError
 from xfer2.training import checkpoint
 from xfer2.training.callbacks import Callback
 from xfer2.training.losses import mix, soft_targets
-from xfer2.training.optimizers import gluon_trainer
+from xfer2.training.optimizers import gluon_trainer, without_examples
 from xfer2.training.schedules import make_schedule
 from xfer2.uncertainty.calibration import fit_temperature, row_losses
 
@@ -96,8 +96,8 @@ class Trainer:
         a network becomes too sure long before it stops getting better at its task.
     best_epoch_ : int
         Whose parameters were kept; 0 where those of the start were best on the validation data.
-    averaged_ : bool
-        Whether the mean of the last epochs was kept; `best_epoch_` then is the last.
+    averaged_ : int
+        Of how many last epochs the mean was kept, `best_epoch_` then is the last; 0 where one epoch's parameters were.
     """
 
     def __init__(self, block: Block, *, epochs: int = 10, batch_size: int = 128, learning_rate: float = 1e-3,
@@ -129,7 +129,7 @@ class Trainer:
         self.augment = augment
         self.views = check_integer(owner, "views", views)
         self.patience = None if patience is None else check_integer(owner, "patience", patience)
-        self.average_last = check_integer(owner, "average_last", average_last, 0)
+        self.average_last = min(check_integer(owner, "average_last", average_last, 0), self.epochs)
         self.callbacks = list(callbacks)
         self.checkpoint_dir = checkpoint_dir
         self.contexts = list(contexts)
@@ -139,7 +139,7 @@ class Trainer:
         self.stop = False
         self.history_: list[dict[str, float]] = []
         self.best_epoch_ = 0
-        self.averaged_ = False
+        self.averaged_ = 0
 
     def fit(self, inputs: np.ndarray | Inputs, codes: np.ndarray,
             validation: tuple[np.ndarray | Inputs, np.ndarray] | None = None) -> Trainer:
@@ -167,7 +167,7 @@ class Trainer:
         held_out = None if validation is None else self._check(*validation)
         seed = checkpoint.kept_seed(type(self).__name__, self.checkpoint_dir, self.random_state)
         self._seed = child_seed(seed, "training")
-        self.history_, self.stop, self.best_epoch_, self.averaged_ = [], False, 0, False
+        self.history_, self.stop, self.best_epoch_, self.averaged_ = [], False, 0, 0
         self._best_loss, self._best = math.inf, dict[str, np.ndarray]()
         self._sum: dict[str, Any] = {}
         steps = self.steps_per_epoch(codes)
@@ -276,6 +276,7 @@ class Trainer:
                 mx.nd.broadcast_add(loss, self.penalty(own[1:], self._parameters(own[0].context), share[-2]))
                 for loss, own, share in zip(losses, outputs, shares, strict=True)]
         mx.autograd.backward(totals)
+        without_examples(self.optimizer_, self.contexts[len(shares):])
         if self.clip_gradient is None:
             self.optimizer_.step(count)
         else:
@@ -358,7 +359,8 @@ class Trainer:
         """Put the best into the block; the mean of the last epochs competes, and wins where nothing is held out."""
         if self._sum and not self.stop and len(self.history_) == self.epochs:
             self._set_values({name: (value / self.average_last).astype(np.float32) for name, value in self._sum.items()})
-            self.averaged_ = held_out is None or self.evaluate(*held_out)["loss"] < self._best_loss
+            if held_out is None or self.evaluate(*held_out)["loss"] < self._best_loss:
+                self.averaged_ = self.average_last
         if self.averaged_:
             self.best_epoch_ = self.epochs
         elif held_out is not None and self._best:

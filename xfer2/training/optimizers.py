@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xfer2._mxnet import Block, mx
@@ -33,3 +33,11 @@ def gluon_trainer(owner: str, block: Block, optimizer: str, settings: Mapping[st
     except (TypeError, ValueError) as error:
         raise parameter_error(owner, "optimizer", f"an optimizer of MXNet with its parameters ({error})",
                               optimizer) from error
+
+
+def without_examples(trainer: Any, contexts: Sequence[Any]) -> None:
+    """Give devices that had no example of a small batch gradients of zero: else they would add those of the batch before."""
+    for context in contexts:
+        for parameter in trainer._params:
+            parameter.grad(context)[:] = 0
+            parameter.data(context)._fresh_grad = True  # what `backward` would have set; MXNet's trainer asks for it
