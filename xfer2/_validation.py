@@ -67,10 +67,14 @@ def check_shape(owner: str, name: str, value: Any) -> tuple[int, ...]:
 
 
 def check_class_weight(owner: str, class_weight: Mapping[Any, Any], classes: Collection[Any]) -> None:
-    """Raise where a weight is for a label that is none of the classes."""
+    """Raise where a weight is for a label that is none of the classes, or below zero, or where all are zero."""
     unknown = [label for label in class_weight if label not in list(classes)]
     if unknown:
         raise parameter_error(owner, "class_weight", f"a dict of the classes {list(classes)}", unknown[0])
+    for label, weight in class_weight.items():
+        check_at_least_zero(owner, f"class_weight of {label!r}", weight)
+    if not any(class_weight.get(label, 1.0) for label in classes):
+        raise parameter_error(owner, "class_weight", "above zero for one class at least", class_weight)
 
 
 def as_names(owner: str, name: str, value: str | Iterable[str]) -> tuple[str, ...]:

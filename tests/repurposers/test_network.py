@@ -294,6 +294,9 @@ def test_a_batch_larger_than_the_data_is_the_data():
     ({"mixup": -1}, ParameterError, "mixup must be a number of at least 0"),
     ({"optimizer": "adamant"}, ParameterError, "optimizer must be an optimizer of MXNet"),
     ({"class_weight": {"hornet": 2}}, ParameterError, "class_weight must be a dict of the classes"),
+    ({"class_weight": {"bee": -1}}, ParameterError, "class_weight of 'bee' must be .*; got -1"),
+    ({"class_weight": {"ant": 0, "bee": 0, "wasp": 0}}, ParameterError, "class_weight must be above zero for one class"),
+    ({"class_weight": np.ones(3)}, ParameterError, "class_weight must be a dict of labels, 'balanced' or None"),
     ({"depth_decay": 0}, ParameterError, "depth_decay must be a positive number"),
     ({"context_function": None}, ParameterError, r"context_function must be mx\.cpu or mx\.gpu itself"),
 ])

@@ -261,6 +261,8 @@ def test_units_of_a_recurrent_source_are_shared_by_its_steps():
     ("two-tower", None, {"module": two_input_network()}, ModelError, "has 1 inputs .* the one beside it 2"),
     ("two-tower", None, {"module": drawn(mx.sym.sum(mx.sym.var("data"), axis=(1, 2, 3), name="total"), data=(3, 8, 8))},
      ModelError, r"the module must give features \(n, ...\); its output has the shape \(1,\)"),
+    ("two-tower", None, {"hidden_units": 4}, ParameterError, "hidden_units must be a list of integers; got 4"),
+    ("two-tower", None, {"hidden_units": np.array([4, 4])}, ParameterError, "hidden_units must be a list of integers"),
     ("two-tower", None, {"repeats": 0}, ParameterError, "repeats must be an integer of at least 1"),
     *[(method, two_input_network(), {"transfer_layer_name": "softmax"}, ModelError,
        "must be a layer below the source's own answer.* The layer below is 'top'") for method in METHODS],

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from xfer2._mxnet import mx
-from xfer2._validation import check_at_least_zero, check_integer
+from xfer2._validation import check_at_least_zero, check_integer, parameter_error
 from xfer2.model_handler import archive, edits, params, sources
 from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
@@ -84,6 +84,8 @@ class TwoTowerRepurposer(TowerRepurposer):
         owner = type(self).__name__
         check_at_least_zero(owner, "activity_l2", self.activity_l2)
         check_integer(owner, "repeats", self.repeats)
+        if not isinstance(self.hidden_units, Sequence):
+            raise parameter_error(owner, "hidden_units", "a list of integers", self.hidden_units)
         for number in self.hidden_units:
             check_integer(owner, "hidden_units", number)
 

@@ -55,7 +55,7 @@ def class_weights(owner: str, class_weight: Any, codes: np.ndarray, classes: Seq
     if isinstance(class_weight, dict):
         check_class_weight(owner, class_weight, classes)
         weights = np.array([float(class_weight.get(label, 1.0)) for label in classes])
-    elif class_weight == "balanced":
+    elif isinstance(class_weight, str) and class_weight == "balanced":
         weights = 1 / np.maximum(counts, 1)
     else:
         raise parameter_error(owner, "class_weight", "a dict of labels, 'balanced' or None", class_weight)
