@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from xfer2.exceptions import ParameterError
 
 
@@ -26,9 +28,28 @@ def parameter_error(owner: str, name: str, must_be: str, got: Any, remedy: str =
 
 
 def check_choice(owner: str, name: str, value: Any, choices: Collection[Any]) -> None:
-    """Raise unless `value` is one of `choices`."""
-    if value not in choices:
+    """Raise unless `value` is one of `choices`, of its type."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if not any(type(plain) is type(choice) and plain == choice for choice in choices):
         raise parameter_error(owner, name, "one of " + ", ".join(repr(c) for c in choices), value)
+
+
+def check_kind(owner: str, name: str, value: Any, kinds: Any, must_be: str) -> Any:
+    """Return `value`, or raise unless it is of one of the types."""
+    if not isinstance(value, kinds):
+        raise parameter_error(owner, name, must_be, value)
+    return value
+
+
+def check_switch(owner: str, name: str, value: Any) -> None:
+    """Raise unless `value` is True or False."""
+    check_choice(owner, name, value, (True, False))
+
+
+def check_jobs(owner: str, n_jobs: Any) -> None:
+    """Raise unless joblib can make so many jobs."""
+    if n_jobs is not None and (not isinstance(n_jobs, numbers.Integral) or isinstance(n_jobs, bool) or n_jobs == 0):
+        raise parameter_error(owner, "n_jobs", "an integer other than 0, or None", n_jobs)
 
 
 def check_integer(owner: str, name: str, value: Any, minimum: int = 1) -> int:
@@ -77,9 +98,11 @@ def check_class_weight(owner: str, class_weight: Mapping[Any, Any], classes: Col
         raise parameter_error(owner, "class_weight", "above zero for one class at least", class_weight)
 
 
-def as_names(owner: str, name: str, value: str | Iterable[str]) -> tuple[str, ...]:
-    """Return one name or several as a tuple; raise if it is empty, repeats a name, or holds anything but strings."""
+def as_names(owner: str, name: str, value: str | Iterable[str] | None, may_be_empty: bool = False) -> tuple[str, ...]:
+    """Return one name or several as a tuple; raise if it repeats a name, holds anything but strings, or is empty."""
     names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else None
+    if may_be_empty and (value is None or names == () or (isinstance(value, str) and not value)):
+        return ()
     if not names or not all(isinstance(n, str) for n in names):
         raise parameter_error(owner, name, "a layer name or a list of layer names", value)
     if len(set(names)) != len(names):

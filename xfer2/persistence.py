@@ -21,6 +21,7 @@ from xfer2.exceptions import PersistenceError
 
 FORMAT = 2
 MANIFEST = "manifest.json"
+_COLLECTIONS: Mapping[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 
 
 def write_directory(path: str | os.PathLike[str], manifest: Mapping[str, Any], files: Mapping[str, bytes],
@@ -121,15 +122,19 @@ def to_plain(name: str, value: Any) -> Any:
         return {"kind": "float", "items": repr(value)}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, (list, tuple)):
-        return {"kind": type(value).__name__, "items": [to_plain(name, item) for item in value]}
+    if isinstance(value, range):
+        return {"kind": "range", "items": [value.start, value.stop, value.step]}
+    for kind, one in _COLLECTIONS.items():
+        if isinstance(value, one):
+            items = sorted(value, key=repr) if kind in ("set", "frozenset") else value
+            return {"kind": kind, "items": [to_plain(name, item) for item in items]}
     if isinstance(value, dict):
         return {"kind": "dict", "items": [[to_plain(name, k), to_plain(name, v)] for k, v in value.items()]}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufUO":
         return {"kind": "array", "dtype": value.dtype.str if value.dtype.kind != "O" else "O", "shape": list(value.shape),
                 "items": [to_plain(name, item) for item in value.ravel().tolist()]}
     raise PersistenceError(f"The parameter {name!r} holds a {type(value).__name__}, which cannot be saved without pickle; "
-                           "use None, numbers, texts, lists or dicts.")
+                           "use None, numbers, texts, lists, sets or dicts.")
 
 
 def from_plain(value: Any) -> Any:
@@ -143,4 +148,6 @@ def from_plain(value: Any) -> Any:
         return float(items)
     if value["kind"] == "array":
         return np.array([from_plain(item) for item in items], dtype=np.dtype(value["dtype"])).reshape(value["shape"])
-    return (tuple if value["kind"] == "tuple" else list)(from_plain(item) for item in items)
+    if value["kind"] == "range":
+        return range(*items)
+    return _COLLECTIONS[value["kind"]](from_plain(item) for item in items)

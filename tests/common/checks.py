@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 import xfer2
-from xfer2.exceptions import DataError, LayerNotFoundError, MissingParametersError, PersistenceError
+from xfer2.exceptions import DataError, LayerNotFoundError, MissingParametersError, PersistenceError, XferError
 from xfer2.model_handler import ModelHandler
 from xfer2.persistence import MANIFEST
 from xfer2.repurposers._registry import METHODS
@@ -74,6 +74,13 @@ def check_arguments_are_stored_unchanged(row, task):
     after = repurposer.get_params(deep=False)
     assert before.keys() == after.keys()
     assert all(before[name] is after[name] for name in before)
+
+
+def check_a_parameter_of_a_wrong_kind_is_named(row, task):
+    for name in row.make(task.network).get_params(deep=False):
+        repurposer = row.make(task.network).set_params(**{name: object()})
+        with pytest.raises(XferError, match=rf"\b{name}\b.*object"):
+            repurposer.fit(task.images, task.labels)
 
 
 def check_fit_twice_is_fit_once(row, task):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tasks import bright_channels, digits, residual_network, two_input_network
+from tasks import bright_channels, digits, drawn, residual_network, two_input_network
 
 import xfer2
 from xfer2._mxnet import mx
@@ -69,6 +69,14 @@ def test_a_layer_above_the_sources_answer_is_refused_with_the_one_below(layer):
         fine_tuned(handler, "shaped").fit(images, labels)
     with pytest.raises(LayerNotFoundError, match="gap"):
         fine_tuned(handler, "gab").fit(images, labels)
+
+
+def test_a_softmax_in_the_middle_is_no_answer():
+    images, labels = bright_channels(30)
+    weights = mx.sym.softmax(mx.sym.Flatten(mx.sym.var("data")), name="attention")
+    x = mx.sym.FullyConnected(weights * mx.sym.Flatten(mx.sym.var("data")), num_hidden=4, name="inner")
+    source = drawn(mx.sym.softmax(mx.sym.FullyConnected(x, num_hidden=5, name="top")), data=(3, 8, 8))
+    assert fine_tuned(source, "attention").fit(images, labels).predict(images).shape == (30,)
 
 
 def test_the_target_of_one_task_is_the_source_of_the_next(tmp_path):

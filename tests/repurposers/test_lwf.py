@@ -276,8 +276,9 @@ def test_both_inputs_are_read_where_the_new_head_needs_one_only():
     random = np.random.default_rng(0)
     data = {"image": random.normal(size=(30, 3, 8, 8)).astype("float32"),
             "vector": random.normal(size=(30, 5)).astype("float32")}
-    for weight in (0, 1):
-        repurposer = lwf(two_input_network(), transfer_layer_name="flat", distillation_weight=weight).fit(data, [0, 1] * 15)
+    for weight, triplet_weight in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        repurposer = lwf(two_input_network(), transfer_layer_name="flat", distillation_weight=weight,
+                         triplet_weight=triplet_weight).fit(data, [0, 1] * 15)
         assert repurposer.predict_proba(data, task="source").shape == (30, 3)
 
 

@@ -29,12 +29,12 @@ def gated(source, layer="gap", **gates):
     """A PTU network without head, whose gates are where they are told to be."""
     network = as_frozen(up_to_features("test", ModelHandler(source), layer))
     pairs = find_pairs(network.graph, network.parameter_names)
-    graph = towers.gated(network.graph, network.parameter_names, pairs, symbols.layer_shapes(network), "target_")
+    graph = towers.gated(network.graph, network.parameter_names, pairs, symbols.layer_shapes(network))
     network = params.initialize(edits.with_graph(network, graph), seed=3)
     told = {}
     for name, array in network.params.items():
         for gate, value in gates.items():
-            if f"_unit_{gate}_" in name:
+            if name.startswith("unit_") and f"_{gate}_" in name:
                 told[name] = mx.nd.full(array.shape, value if name.endswith("bias") else 0)
     return params.with_params(network, told), pairs
 
@@ -63,7 +63,7 @@ def test_open_update_gates_and_closed_fine_tune_gates_pass_the_sources_activatio
     data = bright_channels(6)[0] if layer == "b_conv" else digits(6)[0]
     for pair in pairs:
         for end in pair.ends:
-            unit = f"target_{end if pair.is_recurrent else pair.name}_unit"
+            unit = f"unit_{end if pair.is_recurrent else pair.name}"
             np.testing.assert_allclose(output(network, data, unit), output(network, data, end), atol=1e-5)
     np.testing.assert_allclose(output(network, data), ModelHandler(source).features(data, layer)[layer], atol=1e-5)
 
@@ -73,12 +73,13 @@ def test_open_update_gates_and_closed_fine_tune_gates_pass_the_sources_activatio
 def test_a_target_that_starts_from_the_source_has_its_values_and_gates_nearly_closed(source, start):
     source = residual_network() if source == "residual" else source
     target = made("ptu", source, start=start)._make_target(ModelHandler(source), 2).network
-    own = {name: array for name, array in target.params.items() if name.startswith("target_") and "_unit_" not in name}
+    own = {name: array for name, array in target.params.items() if name.startswith("target_")}
     assert own
     for name, array in own.items():
         np.testing.assert_array_equal(array.asnumpy(), target.params[name.removeprefix("target_")].asnumpy())
     for gate in "zr":
-        biases = [array for name, array in target.params.items() if name.endswith(f"_unit_{gate}_bias")]
+        biases = [array for name, array in target.params.items()
+                  if name.startswith("unit_") and name.endswith(f"_{gate}_bias")]
         assert biases
         assert all((array.asnumpy() == -2).all() for array in biases)
 
@@ -87,10 +88,10 @@ def test_open_gates_are_what_the_equations_say():
     network, (pair, *_) = gated(residual_network(), z=0.3, r=-0.7)
     data = bright_channels(4)[0]
     source, target, h = (output(network, data, name)
-                         for name in (pair.ends[0], f"target_{pair.ends[0]}", f"target_{pair.name}_unit_h"))
+                         for name in (pair.ends[0], f"target_{pair.ends[0]}", f"unit_{pair.name}_h"))
     z, r = 1 / (1 + np.exp(-0.3)), 1 / (1 + np.exp(0.7))
     expected = (1 - z) * target + z * ((1 - r) * source + r * h)
-    np.testing.assert_allclose(output(network, data, f"target_{pair.name}_unit"), expected, atol=1e-5)
+    np.testing.assert_allclose(output(network, data, f"unit_{pair.name}"), expected, atol=1e-5)
     assert np.abs(h).max() <= 1
 
 
@@ -159,13 +160,13 @@ def test_a_task_that_frozen_features_do_not_solve_is_learned(method):
 def test_a_stitched_module_is_a_quarter_as_wide_and_reads_both():
     shapes = ModelHandler(made("stitch").fit(*bright_channels(30)).network_).infer_shapes()
     assert shapes["module_stem"] == (2, 8, 8)
-    assert shapes["module_a_conv_stitch"] == (8, 8, 8)
+    assert shapes["stitch_a_conv"] == (8, 8, 8)
     assert shapes["target_features"] == (8,)
     narrow = made("stitch", width=0.5, paired_layers=["b_conv"]).fit(*bright_channels(30)).network_
     shapes = ModelHandler(narrow).infer_shapes()
     assert shapes["module_stem"] == (3, 8, 8)
-    assert "module_a_conv_stitch" not in shapes
-    assert shapes["module_b_conv_stitch"] == (9, 8, 8)
+    assert "stitch_a_conv" not in shapes
+    assert shapes["stitch_b_conv"] == (9, 8, 8)
 
 
 def test_a_tower_may_be_a_block_of_ones_own(tmp_path):
@@ -224,7 +225,7 @@ def test_penalties_make_the_units_weights_small(penalty):
         found = made("ptu", penalty=penalty, penalty_weight=weight, num_epochs=10, learning_rate=0.01, validation=0,
                      weight_decay=0).fit(*bright_channels(60))
         sizes.append(sum(float(np.square(array).sum()) for name, array in values(found.network_).items()
-                         if "_unit_" in name and name.endswith("weight")))
+                         if name.startswith("unit_") and name.endswith("weight")))
     assert sizes[1] < 0.9 * sizes[0]
 
 
@@ -235,17 +236,41 @@ def test_transferability_is_what_the_gates_say_on_the_training_images():
     assert frame["layer"].tolist() == ["stem", "a_conv", "b_conv"]
     assert frame[["update", "fine_tune"]].to_numpy().min() > 0
     assert frame[["update", "fine_tune"]].to_numpy().max() < 1
-    z = output(repurposer.network_, images, "target_a_conv_unit_z")
+    z = output(repurposer.network_, images, "unit_a_conv_z")
     assert frame["update"][1] == pytest.approx(z.mean(), abs=1e-5)
     channels = repurposer.transferability(per_channel=True)
     np.testing.assert_allclose(channels[channels["layer"] == "a_conv"]["update"], z.mean(axis=(0, 2, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_method_made_may_be_its_source(method):
+    images, labels = bright_channels(30)
+    penalty = {"penalty": "l2"} if method == "ptu" else {}
+    first = made(method).fit(images, labels)
+    second = made(method, first.network_, **penalty).fit(images, labels == "bee")
+    assert second.predict_proba(images).shape == (30, 2)
+    for layer in ("gap", "target_logits"):
+        np.testing.assert_array_equal(output(second.source_network_, images, layer), output(first.network_, images, layer))
+    if method == "ptu":
+        assert set(second.gates_) > set(first.gates_)
+
+
+def test_a_layer_that_has_unit_in_its_name_is_none():
+    x = mx.sym.Convolution(mx.sym.var("data"), num_filter=4, kernel=(3, 3), name="stage_unit_z_conv")
+    x = mx.sym.Activation(x, act_type="sigmoid", name="unit_z")
+    source = drawn(mx.sym.FullyConnected(x, num_hidden=3, name="top"), data=(3, 8, 8))
+    ptu = made("ptu", source, penalty="l2", penalty_weight=0.5).fit(*bright_channels(30))
+    assert list(ptu.gates_) == ["stage_unit_z_conv"]
+    target = ptu._make_target(ModelHandler(source), 3).network
+    units = ptu._make_penalty(params.initialize(target, seed=0)).names
+    assert sorted(units) == sorted(name for name in target.parameter_names if name.startswith("unit__stage"))
 
 
 def test_units_of_a_recurrent_source_are_shared_by_its_steps():
     images, labels = digits(40)
     repurposer = made("ptu", "zoo:mnist-rnn", num_epochs=2).fit(images, labels)
     assert repurposer.transferability()["layer"].tolist() == ["h2h_weight"]
-    own = [name for name in repurposer.network_.params if "_unit_" in name]
+    own = [name for name in repurposer.network_.params if name.startswith("unit_")]
     assert len(own) == 8
     assert len(repurposer.transferability(per_channel=True)) == 128
 

@@ -23,7 +23,7 @@ def test_weights_are_measured_as_named_and_biases_are_not(kind, norm):
               "a_unit_bias": random.normal(size=4), "other_weight": random.normal(size=(3, 3))}
     given = {name: mx.nd.array(array) for name, array in arrays.items()}
     expected = 0.1 * (norm(arrays["a_unit_weight"]) + norm(arrays["b_unit_weight"]))
-    found = WeightPenalty(kind, 0.1, "_unit_")([], given, mx.nd.zeros(1))
+    found = WeightPenalty(kind, 0.1, ["a_unit_weight", "a_unit_bias", "b_unit_weight"])([], given, mx.nd.zeros(1))
     assert float(found.asscalar()) == pytest.approx(expected, rel=1e-5)
 
 

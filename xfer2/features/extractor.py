@@ -73,7 +73,7 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
     >>> xfer2.extract_features("zoo:mnist-cnn", images, "dense0")["dense0"].shape
     (2, 128)
     """
-    network = sources.read(source)
+    network = sources.read(source, "extract_features", "source")
     names = as_names("extract_features", "layers", layers)
     batches = open_batches(data, network, labels, batch_size, errors)
     return extract(network, batches, names, pool, store, engine)

@@ -86,7 +86,7 @@ def maximise_activation(source: Any, layer: str, channels: int | Iterable[int] |
         raise parameter_error(_OWNER, "layer", "the name of one layer", layer)
     count, step = check_integer(_OWNER, "steps", steps, 0), check_positive(_OWNER, "rate", rate)
     widths = [check_at_least_zero(_OWNER, name, value) for name, value in (("radius", radius), ("smoothing", smoothing))]
-    network = pruned(sources.read(source), (layer,))
+    network = pruned(sources.read(source, _OWNER, "source"), (layer,))
     params.require_values(network, _OWNER)
     shape = _input_shape(network)
     chosen = _chosen(channels, _channel_count(network, layer))

@@ -86,7 +86,7 @@ def extract_to_file(source: Any, data: str, layers: Any, path: str, *, pool: str
     work = _work_folder(path)
     finished = _finished(work) if resume else None
     _check_target(owner, path, len(names), overwrite or finished is not None)
-    network = pruned(sources.read(source), names)
+    network = pruned(sources.read(source, owner, "source"), names)
     call = {"layers": list(names), "pool": pool, "batch_size": batch_size, "errors": errors, "network": _digest(network),
             "data": examples_on_disk.fingerprint(data)}
     lock = _open_work(owner, work, call, resume)

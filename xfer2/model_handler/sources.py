@@ -26,7 +26,7 @@ _GLUONCV_SIZES = {"inceptionv3": 299, "xception": 299, "xception71": 299, "nasne
                   "nasnet_7_1920": 331}
 
 
-def read(model: Any) -> Network:
+def read(model: Any, owner: str = "ModelHandler", name: str = "model") -> Network:
     """Read a network from whatever holds it.
 
     Parameters
@@ -37,6 +37,8 @@ def read(model: Any) -> Network:
         * a checkpoint's prefix, or its ``PREFIX-symbol.json``: the newest epoch beside it is read.
         * ``"zoo:NAME"``: a network that ships with xfer2.
         * ``"gluoncv:NAME"``: a pre-trained network of gluoncv, which fetches it where it is not in its cache.
+    owner, name : str
+        Who asks, and what `model` is called there, for messages.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def read(model: Any) -> Network:
         given = {name: array for part in model[1:] for name, array in (part or {}).items()}
         return _assemble(model[0], _copied(given))
     raise parameter_error(
-        "ModelHandler", "model", "a Module, a Gluon block, a checkpoint prefix, (symbol, arg_params, aux_params), "
+        owner, name, "a Module, a Gluon block, a checkpoint prefix, (symbol, arg_params, aux_params), "
         "'zoo:NAME', 'gluoncv:NAME', a Network or a ModelHandler", model)
 
 

@@ -17,6 +17,8 @@ from xfer2.data.iterators import as_numpy
 from xfer2.exceptions import DataError, PersistenceError
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine, devices
+from xfer2.model_handler import sources
+from xfer2.model_handler.network import Network
 from xfer2.persistence import from_plain, read_directory, to_plain, write_directory
 from xfer2.repurposers._examples import Examined, described
 from xfer2.uncertainty.evaluation import Evaluation
@@ -196,6 +198,9 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     def _check_is_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
             raise NotFittedError(f"This {type(self).__name__} has learned nothing yet; call fit or repurpose first.")
+
+    def _read_source(self) -> Network:
+        return sources.read(self.source_model, type(self).__name__, "source_model")
 
     def _contexts(self) -> list[Any]:
         return devices(type(self).__name__, self.context_function, self.num_devices)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xfer2._validation import parameter_error
 from xfer2.data.batches import Batch, Batches, open_batches
 from xfer2.data.files import FileRows
 from xfer2.exceptions import DataError
@@ -160,8 +161,10 @@ def described(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def data_and_labels(given: Any) -> tuple[Any, Any]:
+def data_and_labels(owner: str, name: str, given: Any) -> tuple[Any, Any]:
     """What was given as data that carry labels, or as a pair of both."""
+    if isinstance(given, tuple) and len(given) != 2:
+        raise parameter_error(owner, name, "data that carry labels, or a pair of data and labels", given)
     return given if isinstance(given, tuple) else (given, None)
 
 

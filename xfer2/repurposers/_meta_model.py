@@ -14,7 +14,7 @@ from xfer2.data.batches import open_batches
 from xfer2.exceptions import DataError
 from xfer2.features.extractor import extract, pruned
 from xfer2.features.store import Features
-from xfer2.model_handler import archive, sources
+from xfer2.model_handler import archive
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
 from xfer2.repurposers._base import Repurposer
@@ -94,7 +94,7 @@ class MetaModelRepurposer(Repurposer):
         owner = type(self).__name__
         names = as_names(owner, "feature_layer_names", self.feature_layer_names)
         self._check_parameters()
-        network = pruned(sources.read(self.source_model), names)
+        network = pruned(self._read_source(), names)
         features = self._extract(network, names, X, y)
         labels = self._check_labels(features.labels)
         _check_finite(owner, features)
@@ -116,7 +116,7 @@ class MetaModelRepurposer(Repurposer):
     def get_features_from_source_model(self, data: Any) -> Features:
         """Features of `data` as `fit` extracts them."""
         names = as_names(type(self).__name__, "feature_layer_names", self.feature_layer_names)
-        return self._extract(pruned(sources.read(self.source_model), names), names, data, None)
+        return self._extract(pruned(self._read_source(), names), names, data, None)
 
     def _check_parameters(self) -> None:
         """Raise where a parameter of the method is wrong, before features are extracted. By default all are right."""

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xfer2._mxnet import Block, Module, mx
-from xfer2._validation import check_at_least_zero, check_integer, check_positive, parameter_error
+from xfer2._validation import check_at_least_zero, check_choice, check_integer, check_positive, check_switch, parameter_error
 from xfer2.data.augmentation import Augmentation
 from xfer2.data.batches import open_batches
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features
-from xfer2.model_handler import archive, params, sources, targets
+from xfer2.model_handler import archive, params, targets
 from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
@@ -195,8 +195,8 @@ class NeuralNetworkRepurposer(Repurposer):
         """The target as it is trained: its logits are the first output, what the penalty needs are the others."""
         return target
 
-    def _make_penalty(self) -> Any:
-        """The `penalty` of the `Trainer`, of the outputs behind the logits; None where none is."""
+    def _make_penalty(self, network: Network) -> Any:
+        """The `penalty` of the `Trainer` of a network, of the outputs behind the logits; None where none is."""
         return None
 
     def _more_learned(self, network: Network, examples: Examples, folder: str) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class NeuralNetworkRepurposer(Repurposer):
         return self
 
     def _read_source(self) -> Network:
-        return params.cast(sources.read(self.source_model), "float32")
+        return params.cast(super()._read_source(), "float32")
 
     def _learn(self, source: Network, X: Any, y: Any) -> dict[str, Any]:
         """Build the target of a source and train it; the learned attributes by name."""
@@ -317,6 +317,8 @@ class NeuralNetworkRepurposer(Repurposer):
         check_integer(owner, "gradual_unfreezing", self.gradual_unfreezing, 0)
         check_at_least_zero(owner, "transferred_rate", self.transferred_rate)
         check_positive(owner, "depth_decay", self.depth_decay)
+        check_switch(owner, "calibrate", self.calibrate)
+        check_choice(owner, "errors", self.errors, ("raise", "skip"))
         if isinstance(self.validation, Real) and not 0 <= float(self.validation) <= 0.5:
             raise parameter_error(owner, "validation", "a fraction from 0 to 0.5, or data", self.validation)
         if self.cache is not False and not (isinstance(self.cache, str) and self.cache == "auto"):
@@ -324,22 +326,22 @@ class NeuralNetworkRepurposer(Repurposer):
                 raise parameter_error(owner, "cache", "'auto', False, or a number of views of at least 2", self.cache)
             if self.augment is None:
                 raise parameter_error(owner, "cache", "'auto' or False where augment is None", self.cache)
-        if isinstance(self.optimizer, str) and self.optimizer.lower() not in mx.optimizer.Optimizer.opt_registry:
+        if not isinstance(self.optimizer, str) or self.optimizer.lower() not in mx.optimizer.Optimizer.opt_registry:
             raise parameter_error(owner, "optimizer", "an optimizer of MXNet, by name", self.optimizer)
         make_schedule(owner, self.schedule, 1, 0, 1.0)
-        self._trainer(None, self.num_epochs, {}, None, 1, None, 0, [])
+        self._trainer(None, self.num_epochs, {}, None, 1, self.checkpoint_dir, 0, [], None)
 
     def _augmentation(self) -> Any:
-        if not isinstance(self.augment, dict):
+        if self.augment is None or callable(self.augment):
             return self.augment
         try:
             return Augmentation(**self.augment)
         except TypeError as error:
-            raise parameter_error(type(self).__name__, "augment", "an Augmentation, a dict of its parameters, or None",
-                                  self.augment) from error
+            raise parameter_error(type(self).__name__, "augment", "an Augmentation, a dict of its parameters, a function or "
+                                  "None", self.augment) from error
 
     def _trainer(self, block: Any, epochs: int, rates: Mapping[str, float], weights: np.ndarray | None, views: int,
-                 checkpoint_dir: Any, seed: int, earlier: Sequence[Mapping[str, float]]) -> Trainer:
+                 checkpoint_dir: Any, seed: int, earlier: Sequence[Mapping[str, float]], penalty: Any) -> Trainer:
         cached = views > 1
         return self._new_trainer(
             block, epochs=epochs, batch_size=self.batch_size, learning_rate=self.learning_rate, optimizer=self.optimizer,
@@ -347,8 +349,7 @@ class NeuralNetworkRepurposer(Repurposer):
             weight_decay=self.weight_decay, rates=rates, label_smoothing=self.label_smoothing, mixup=self.mixup,
             class_weights=weights, clip_gradient=self.clip_gradient, augment=None if cached else self._augmentation(),
             views=views, patience=self.patience, average_last=self.average_last, callbacks=self.callbacks,
-            checkpoint_dir=checkpoint_dir, random_state=seed, earlier=earlier, penalty=self._make_penalty(),
-            contexts=self._contexts())
+            checkpoint_dir=checkpoint_dir, random_state=seed, earlier=earlier, penalty=penalty, contexts=self._contexts())
 
     def _new_trainer(self, block: Any, **settings: Any) -> Trainer:
         """The loop that trains; a method may have its own."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from xfer2._mxnet import mx
 from xfer2._random import child_seed
-from xfer2._validation import parameter_error
+from xfer2._validation import check_kind, parameter_error
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import ModelError, TrainingError
 from xfer2.heads.logistic_regression import LogisticRegressionHead
@@ -69,7 +69,7 @@ class TrainingRun:
         self._where = (plan, cut.layers, cut.inputs) if cut else (plan, (), plan.inputs)
         if set(plan.missing) & set(self.source.parameter_names):
             params.require_values(self.source, type(asked).__name__)
-        features, shapes = self._read(X, y, views)
+        features, shapes = self._read(type(asked).__name__, X, y, views)
         labels = asked._check_labels(None if features.labels is None else features.labels[::views])
         classes, codes = np.unique(labels, return_inverse=True)
         self._check_count(classes)
@@ -134,10 +134,10 @@ class TrainingRun:
             logger.info("computed once for %d examples (%d views of each): %s", len(examples), examples.views, sizes)
         return params.initialize(part, seed=self._child("new parameters"))
 
-    def _read(self, X: Any, y: Any, views: int = 1) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    def _read(self, owner: str, X: Any, y: Any, views: int = 1) -> tuple[Any, dict[str, tuple[int, ...]]]:
         asked = self.repurposer
         plan, layers, inputs = self._where
-        features, shapes = read_examples(type(asked).__name__, plan, X, y, layers, inputs, asked._engine(), asked.batch_size,
+        features, shapes = read_examples(owner, plan, X, y, layers, inputs, asked._engine(), asked.batch_size,
                                          asked.errors, self.folder, views, asked._augmentation(), self._child("views"))
         symbols.shapes_for_data(plan, shapes)
         return features, shapes
@@ -163,8 +163,10 @@ class TrainingRun:
 
     def _given(self, validation: Any, classes: np.ndarray) -> Examples:
         """Validation data that were given."""
-        features, _ = self._read(*data_and_labels(validation))
-        codes = known_codes(f"{type(self.repurposer).__name__}, validation", features, classes)
+        name = type(self.repurposer).__name__
+        owner = f"{name}, validation"
+        features, _ = self._read(owner, *data_and_labels(name, "validation", validation))
+        codes = known_codes(owner, features, classes)
         return Examples({name: features[name] for name in features.layers}, codes)
 
     def _through(self, examples: Examples, network: Network, cut: Frontier, folder: str) -> Examples:
@@ -202,7 +204,8 @@ class TrainingRun:
                 if kept is not None and len(phases) > 1:
                     kept = os.path.join(kept, f"phase-{number}")
                 seed = self._child(f"phase {number}")
-                trainer = asked._trainer(block, epochs, rates, weights, data.views, kept, seed, history)
+                trainer = asked._trainer(block, epochs, rates, weights, data.views, kept, seed, history,
+                                         asked._make_penalty(working))
                 try:
                     trainer.fit(data.inputs(working), data.codes,
                                 None if checked is None else (checked.inputs(working), checked.codes))
@@ -267,10 +270,16 @@ def answering_layer(network: Network) -> str:
 def check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
     """Raise where a layer is the network's own answer, or above it."""
     graph = network.graph
-    node = graph.by_name[query.resolve_output(graph, layer).node]
-    while node.op in query.SHAPING:
-        node = graph.by_name[node.inputs[0].node]
-    if node.op in query.ANSWERS:
+    check_kind(owner, "transfer_layer_name", layer, str, "a layer's name")
+
+    def unshaped(name: str) -> Node:
+        node = graph.by_name[name]
+        while node.op in query.SHAPING:
+            node = graph.by_name[node.inputs[0].node]
+        return node
+
+    node = unshaped(query.resolve_output(graph, layer).node)
+    if node.op in query.ANSWERS and node in [unshaped(edge.node) for edge in graph.outputs]:
         below = query.data_edges(graph, node, network.params)[0].node
         raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
                          f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")

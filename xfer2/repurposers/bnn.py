@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xfer2._mxnet import mx
+from xfer2._validation import check_integer, check_switch
 from xfer2.heads.bayesian_nn import BayesianNeuralNetworkHead
 from xfer2.repurposers._meta_model import HeadRepurposer
 
@@ -69,7 +70,9 @@ class BnnRepurposer(HeadRepurposer):
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
+        check_integer("BnnRepurposer", "num_samples_mc_prediction", self.num_samples_mc_prediction)
         self._head({}).training("BnnRepurposer")
+        check_switch("BnnRepurposer", "calibrate", self.calibrate)
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> BayesianNeuralNetworkHead:

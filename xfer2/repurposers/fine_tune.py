@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from xfer2._mxnet import mx
+from xfer2._validation import as_names
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._network import NeuralNetworkRepurposer
@@ -54,8 +55,9 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         check_is_below_the_answer(type(self).__name__, source.network, self.transfer_layer_name)
         target = source.truncate(self.transfer_layer_name)
-        if self.fixed_layers:
-            target.freeze(self.fixed_layers)
+        fixed = as_names(type(self).__name__, "fixed_layers", self.fixed_layers, may_be_empty=True)
+        if fixed:
+            target.freeze(fixed)
         return add_dense(target, class_count)
 
     def _probed_layer(self, network: Network) -> str | None:

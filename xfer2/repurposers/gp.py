@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xfer2._mxnet import mx
-from xfer2._validation import check_integer
+from xfer2._validation import check_integer, check_switch
 from xfer2.heads.gaussian_process import GaussianProcessHead
 from xfer2.repurposers._meta_model import HeadRepurposer
 
@@ -64,6 +64,8 @@ class GpRepurposer(HeadRepurposer):
     def _check_parameters(self) -> None:
         for name in ("max_function_evaluations", "max_exact_rows", "num_inducing", "num_samples_mc_prediction"):
             check_integer("GpRepurposer", name, getattr(self, name))
+        for name in ("apply_l2_norm", "calibrate"):
+            check_switch("GpRepurposer", name, getattr(self, name))
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> GaussianProcessHead:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xfer2._mxnet import mx
-from xfer2._validation import check_integer, check_positive
+from xfer2._validation import check_integer, check_jobs, check_positive, check_switch
 from xfer2.heads.laplace import LaplaceHead
 from xfer2.repurposers._meta_model import HeadRepurposer
 
@@ -60,6 +60,8 @@ class LaplaceRepurposer(HeadRepurposer):
         if self.c is not None:
             check_positive("LaplaceRepurposer", "c", self.c)
         check_positive("LaplaceRepurposer", "tol", self.tol)
+        check_jobs("LaplaceRepurposer", self.n_jobs)
+        check_switch("LaplaceRepurposer", "calibrate", self.calibrate)
         check_integer("LaplaceRepurposer", "num_samples_mc_prediction", self.num_samples_mc_prediction)
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,

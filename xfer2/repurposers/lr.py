@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xfer2._mxnet import mx
-from xfer2._validation import check_positive
+from xfer2._validation import check_jobs, check_positive, check_switch
 from xfer2.heads.logistic_regression import LogisticRegressionHead
 from xfer2.repurposers._meta_model import HeadRepurposer
 
@@ -58,6 +58,8 @@ class LrRepurposer(HeadRepurposer):
         if self.c is not None:
             check_positive("LrRepurposer", "c", self.c)
         check_positive("LrRepurposer", "tol", self.tol)
+        check_jobs("LrRepurposer", self.n_jobs)
+        check_switch("LrRepurposer", "calibrate", self.calibrate)
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> LogisticRegressionHead:

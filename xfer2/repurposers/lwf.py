@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xfer2._mxnet import mx
-from xfer2._validation import check_at_least_zero, check_positive, parameter_error
+from xfer2._validation import as_names, check_at_least_zero, check_kind, check_positive, parameter_error
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import ModelError
 from xfer2.features.extractor import extract
@@ -236,7 +236,8 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         if shape is not None and len(shape) > 2:
             name = fresh_name(f"{SOURCE_TASK}_flat", source.graph.by_name)
             handler.add_layer_top(mx.sym.Flatten(mx.sym.var("data"), name=name))
-        classes = np.arange(count) if self.source_classes is None else np.asarray(list(self.source_classes))
+        told = range(count) if self.source_classes is None else self.source_classes
+        classes = np.asarray(list(told) if isinstance(told, Iterable) else None)
         if classes.shape != (count,) or len(np.unique(classes)) < count:
             raise parameter_error(owner, "source_classes", f"{count} different labels, one an output of the source",
                                   self.source_classes)
@@ -267,7 +268,7 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         if self.old_data is None:
             return None
         owner = f"{type(self).__name__}, old_data"
-        X, y = data_and_labels(self.old_data)
+        X, y = data_and_labels(type(self).__name__, "old_data", self.old_data)
         found = extract(network, open_batches(X, network, y, self.batch_size, self.errors, owner), (output,),
                         engine=self._engine())
         return float((found.flat(output).argmax(axis=1) == known_codes(owner, found, classes)).mean())
@@ -275,11 +276,14 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
         network = source.network
-        own = self.transfer_layer_name or features_layer(
-            owner, edits.extract(network, [network.graph.outputs[-1].node]), "Say transfer_layer_name.")
+        own = self.transfer_layer_name
+        if own is None:
+            own = features_layer(owner, edits.extract(network, [network.graph.outputs[-1].node]), "Say transfer_layer_name.")
+        check_kind(owner, "transfer_layer_name", own, str, "a layer's name")
         name = fresh_name(f"{self.task_name}_logits", network.graph.by_name)
-        if self.fixed_layers:
-            source.freeze(self.fixed_layers)
+        fixed = as_names(owner, "fixed_layers", self.fixed_layers, may_be_empty=True)
+        if fixed:
+            source.freeze(fixed)
         return ModelHandler(edits.with_graph(source.network, distillation.with_head(network.graph, own, name, class_count)))
 
     def _task(self) -> str:
@@ -293,20 +297,20 @@ class LwfRepurposer(NeuralNetworkRepurposer):
 
         Where nothing holds the old heads, they are frozen: Adam would make steps of their weight decay alone.
         """
-        if not self.distillation_weight and not self.triplet_weight:
-            shared = query.ancestors(target.graph, [target.graph.outputs[0].node])
-            return replace(target, frozen=target.frozen | set(target.graph.layer_names) - shared)
-        student = with_outputs(target, (last_features(target),) if self.triplet_weight else ())
-        if not self.distillation_weight:
-            return student
+        features = (last_features(target),) if self.triplet_weight else ()
         owner, graph = type(self).__name__, target.graph
+        if not self.distillation_weight:
+            shared = query.ancestors(graph, [graph.outputs[0].node])
+            held = replace(target, frozen=target.frozen | set(graph.layer_names) - shared)
+            return with_outputs(held, (*features, *(edge.node for edge in graph.outputs[1:])))
+        student = with_outputs(target, features)
         old = [distillation.find_logits(graph, edge, owner, "")[0] for edge in graph.outputs[1:]]
         now = distillation.as_predicted(Graph(graph.nodes, tuple(map(Edge, old)), graph.attrs))
         student = edits.with_graph(target, Graph(now.nodes, student.graph.outputs + now.outputs, graph.attrs))
         both = edits.beside(student, as_frozen(edits.extract(target, old)), fresh_prefix(target, "before_"))
         return edits.with_graph(both, distillation.distilled(both.graph, len(old), self.distillation_temperature))
 
-    def _make_penalty(self) -> DistillationPenalty | None:
+    def _make_penalty(self, network: Network) -> DistillationPenalty | None:
         if not self.distillation_weight and not self.triplet_weight:
             return None
         return DistillationPenalty(self.distillation_weight, self.triplet_weight, self.triplet_margin)

@@ -128,13 +128,14 @@ class PtuRepurposer(NeuralNetworkRepurposer):
         owner = type(self).__name__
         network = up_to_features(owner, source, self.transfer_layer_name)
         pairs = find_pairs(network.graph, network.parameter_names, self.paired_layers, owner)
-        prefix = fresh_prefix(network, "target_")
+        prefix, unit_prefix = fresh_prefix(network, "target_"), fresh_prefix(network, "unit_")
         shapes = symbols.layer_shapes(network)
-        graph = towers.gated(network.graph, network.parameter_names, pairs, shapes, prefix, self.activation)
+        graph = towers.gated(network.graph, network.parameter_names, pairs, shapes, self.activation, prefix,
+                             unit_prefix)
         target = as_frozen(network, graph)
         if self.start != "random":
             copies = {prefix + name: array.copy() for name, array in network.params.items()}
-            closed = {f"{prefix}{pair.name}_unit_{gate}_bias": mx.nd.full((shapes[pair.ends[0]] or ())[:1], _NEARLY_CLOSED)
+            closed = {f"{unit_prefix}{pair.name}_{gate}_bias": mx.nd.full((shapes[pair.ends[0]] or ())[:1], _NEARLY_CLOSED)
                       for pair in pairs for gate in "rz"}
             target = params.with_params(target, {**copies, **closed})
         return add_dense(ModelHandler(target), class_count)
@@ -142,19 +143,20 @@ class PtuRepurposer(NeuralNetworkRepurposer):
     def _probed_layer(self, network: Network) -> str | None:
         return last_features(network) if self.start == "probe" else None
 
-    def _make_penalty(self) -> WeightPenalty | None:
-        return None if self.penalty is None else WeightPenalty(self.penalty, self.penalty_weight, "_unit_")
+    def _make_penalty(self, network: Network) -> WeightPenalty | None:
+        if self.penalty is None:
+            return None
+        units = sorted({node.name for node in network.graph.nodes if towers.UNIT in node.attrs} & set(network.arg_params)
+                       - network.frozen_parameters)
+        return WeightPenalty(self.penalty, self.penalty_weight, units)
 
     def _more_learned(self, network: Network, examples: Examples, folder: str) -> dict[str, Any]:
         """`gates_`: the gates' activations, averaged over places and, of a recurrent layer, over steps."""
-        graph = network.graph
-        found: dict[str, dict[str, list[np.ndarray]]] = {}
-        gates = [node for node in graph.nodes if node.op == "Activation" and node.name.endswith(("_unit_z", "_unit_r"))]
+        gates = [node for node in network.graph.nodes if node.op == "Activation" and towers.UNIT in node.attrs
+                 and node.name not in network.frozen]
         pooled = examples.through(network, [node.name for node in gates], self._engine(), self.batch_size, folder, "avg")
+        found: dict[str, dict[str, list[np.ndarray]]] = {}
         for node in gates:
-            linear = graph.by_name[graph.by_name[node.inputs[0].node].inputs[0].node]
-            pair, _, rest = linear.inputs[1].node.rpartition("_unit_")
             mean = np.asarray(pooled.arrays[node.name][:]).mean(axis=0)
-            found.setdefault(pair, {}).setdefault(rest[0], []).append(mean)
-        return {"gates_": {pair.removeprefix("target").lstrip("_"): tuple(np.mean(means[gate], axis=0) for gate in "zr")
-                           for pair, means in found.items()}}
+            found.setdefault(node.attrs[towers.UNIT], {}).setdefault(node.name[-1], []).append(mean)
+        return {"gates_": {pair: tuple(np.mean(means[gate], axis=0) for gate in "zr") for pair, means in found.items()}}

@@ -60,7 +60,7 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
             target = source.truncate(features_layer(owner, source.network, "Say num_layers_to_drop."))
         else:
             target = source.drop_layer_top(check_integer(owner, "num_layers_to_drop", self.num_layers_to_drop))
-        fixed, drawn = (query.matching_layers(target.network.graph, as_names(owner, name, chosen)) if chosen else ()
+        fixed, drawn = (query.matching_layers(target.network.graph, as_names(owner, name, chosen, may_be_empty=True))
                         for name, chosen in (("fixed_layers", self.fixed_layers), ("random_layers", self.random_layers)))
         held = set(params.owned_by(target.network, fixed))
         both = [layer for layer in drawn if layer in fixed or held.intersection(params.owned_by(target.network, [layer]))]

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 
 from xfer2._mxnet import mx
-from xfer2._validation import parameter_error
+from xfer2._validation import check_switch, parameter_error
 from xfer2.heads.sklearn_classifier import SklearnHead
 from xfer2.repurposers._meta_model import HeadRepurposer
 
@@ -54,6 +54,7 @@ class SklearnRepurposer(HeadRepurposer):
         if not hasattr(self.estimator, "predict_proba") and not hasattr(self.estimator, "decision_function"):
             raise parameter_error("SklearnRepurposer", "estimator", "a classifier with predict_proba or decision_function",
                                   self.estimator, "Wrap it in sklearn.calibration.CalibratedClassifierCV.")
+        check_switch("SklearnRepurposer", "calibrate", self.calibrate)
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> SklearnHead:

@@ -62,6 +62,7 @@ class StitchRepurposer(TowerRepurposer):
         if recurrent:
             raise ModelError(f"{owner} is for convolutions and dense layers; {recurrent[0]!r} of the source is recurrent. "
                              "Use PtuRepurposer.")
-        graph = towers.stitched(network.graph, known, check_positive(owner, "width", self.width),
-                                fresh_prefix(network, "module_"), [pair.name for pair in pairs])
+        width, chosen = check_positive(owner, "width", self.width), [pair.name for pair in pairs]
+        graph = towers.stitched(network.graph, known, width, chosen, fresh_prefix(network, "module_"),
+                                fresh_prefix(network, "stitch_"))
         return self._joined(as_frozen(network, graph), class_count)

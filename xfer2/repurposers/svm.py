@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xfer2._mxnet import mx
-from xfer2._validation import check_choice, check_positive, parameter_error
+from xfer2._validation import check_choice, check_positive, check_switch, parameter_error
 from xfer2.heads.svm import SvmHead
 from xfer2.repurposers._meta_model import HeadRepurposer
 from xfer2.uncertainty.predictions import Prediction
@@ -56,7 +56,8 @@ class SvmRepurposer(HeadRepurposer):
         if self.c is not None:
             check_positive("SvmRepurposer", "c", self.c)
         check_choice("SvmRepurposer", "kernel", self.kernel, ("linear", "poly", "rbf", "sigmoid"))
-        if self.gamma not in ("scale", "auto"):
+        check_switch("SvmRepurposer", "enable_probability_estimates", self.enable_probability_estimates)
+        if not isinstance(self.gamma, str) or self.gamma not in ("scale", "auto"):
             check_positive("SvmRepurposer", "gamma", self.gamma)
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,

@@ -74,7 +74,7 @@ class TwoTowerRepurposer(TowerRepurposer):
         if self.module is None:
             module = replace(source.network, frozen=frozenset())  # cut where the source was, with its Dropout
         else:
-            module = params.cast(sources.read(self.module), "float32")
+            module = params.cast(sources.read(self.module, owner, "module"), "float32")
             module = edits.with_graph(module, edit.as_inference(module.graph))
         both = edits.beside(network, module, fresh_prefix(network, "module_"))
         return self._joined(both, class_count, self.hidden_units)
@@ -102,7 +102,7 @@ class TwoTowerRepurposer(TowerRepurposer):
     def _with_objectives(self, network: Network) -> Network:
         return with_outputs(network, [module_features(network)])
 
-    def _make_penalty(self) -> ActivityPenalty:
+    def _make_penalty(self, network: Network) -> ActivityPenalty:
         return ActivityPenalty(self.activity_l2)
 
     def _saved_parameters(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from xfer2._mxnet import Block, NDArray, mx
 from xfer2._progress import Progress
 from xfer2._random import child_seed
-from xfer2._validation import check_at_least_zero, check_fraction, check_integer, check_positive
+from xfer2._validation import check_at_least_zero, check_fraction, check_integer, check_kind, check_positive
 from xfer2.exceptions import DataError, TrainingError
 from xfer2.training import checkpoint
 from xfer2.training.callbacks import Callback
@@ -116,7 +116,7 @@ class Trainer:
         self.batch_size = check_integer(owner, "batch_size", batch_size)
         self.learning_rate = check_positive(owner, "learning_rate", learning_rate)
         self.optimizer = optimizer
-        self.optimizer_params = dict(optimizer_params or {})
+        self.optimizer_params = dict(check_kind(owner, "optimizer_params", optimizer_params, Mapping | None, "a dict") or {})
         self.schedule = schedule
         self.warm_up = check_fraction(owner, "warm_up", warm_up)
         self.weight_decay = check_at_least_zero(owner, "weight_decay", weight_decay)
@@ -130,8 +130,9 @@ class Trainer:
         self.views = check_integer(owner, "views", views)
         self.patience = None if patience is None else check_integer(owner, "patience", patience)
         self.average_last = min(check_integer(owner, "average_last", average_last, 0), self.epochs)
-        self.callbacks = list(callbacks)
-        self.checkpoint_dir = checkpoint_dir
+        self.callbacks = [check_kind(owner, "callbacks", one, Callback, "a list of Callback objects")
+                          for one in check_kind(owner, "callbacks", callbacks, Sequence, "a list of Callback objects")]
+        self.checkpoint_dir = check_kind(owner, "checkpoint_dir", checkpoint_dir, str | os.PathLike | None, "a path or None")
         self.contexts = list(contexts)
         self.random_state = random_state
         self.earlier = list(earlier)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +42,8 @@ class WeightPenalty:
         Absolute values, squares, or a group lasso: the norm of what one output of a layer has (whole outputs vanish), or of
         what reads one input (whole inputs are ignored).
     weight : float
-    part : str
-        Of the names of the weights meant.
+    names : collection of str, optional
+        Of the weights meant; by default all.
 
     References
     ----------
@@ -52,18 +52,19 @@ class WeightPenalty:
 
     kind: str
     weight: float
-    part: str = ""
+    names: Collection[str] | None = None
 
     def __call__(self, outputs: Sequence[NDArray], parameters: Mapping[str, NDArray], targets: NDArray) -> NDArray:
         """The penalty (1,)."""
-        chosen = [array for name, array in parameters.items() if self.part in name and array.ndim > 1]
+        chosen = [array for name, array in parameters.items() if array.ndim > 1
+                  and (self.names is None or name in self.names)]
         measure = KINDS[self.kind]
         return self.weight * sum(measure(array) for array in chosen).reshape((1,))
 
 
 @dataclass(frozen=True)
 class DistillationPenalty:
-    """What a block's further outputs, losses (n,), sum to; and a triplet loss of the first of them, where it has a weight.
+    """What a block's further outputs, losses (n,), sum to; and a triplet loss of the first of them; where weights are given.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ class DistillationPenalty:
     def __call__(self, outputs: Sequence[NDArray], parameters: Mapping[str, NDArray], targets: NDArray) -> NDArray:
         """The penalty of each example (n,)."""
         features, losses = (outputs[:1], outputs[1:]) if self.triplet_weight else ([], outputs)
-        terms = [self.weight * loss for loss in losses]
+        terms = [self.weight * loss for loss in losses if self.weight]
         terms += [self.triplet_weight * triplet_loss(one, targets, self.triplet_margin) for one in features]
         return sum(terms[1:], terms[0])
 

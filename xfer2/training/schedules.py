@@ -53,7 +53,7 @@ def make_schedule(owner: str, schedule: Any, steps: int, warm_up: int, learning_
     """
     if isinstance(schedule, mx.lr_scheduler.LRScheduler):
         return copy.deepcopy(schedule)
-    if schedule not in SCHEDULES:
+    if not isinstance(schedule, str) or schedule not in SCHEDULES:
         names = ", ".join(map(repr, SCHEDULES))
         raise parameter_error(owner, "schedule", f"one of {names}, or an mx.lr_scheduler", schedule)
     return Schedule(schedule, steps, warm_up, learning_rate)

@@ -17,9 +17,11 @@ from xfer2.model_handler.network import Network
 
 def devices(owner: str, context_function: Callable[[int], Any], count: int) -> list[Any]:
     """The devices that Xfer's pair of parameters means: ``mx.cpu`` or ``mx.gpu``, and how many."""
-    if not callable(context_function):
+    contexts = [context_function(number) if callable(context_function) else None
+                for number in range(check_integer(owner, "num_devices", count))]
+    if not all(isinstance(context, mx.Context) for context in contexts):
         raise parameter_error(owner, "context_function", "mx.cpu or mx.gpu itself", context_function)
-    return [context_function(number) for number in range(check_integer(owner, "num_devices", count))]
+    return contexts
 
 
 class MxnetEngine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from xfer2._validation import as_names
 from xfer2.exceptions import ModelError
 from xfer2.model_handler.graph import query
 from xfer2.model_handler.graph.model import Graph
@@ -73,10 +74,11 @@ def find_pairs(graph: Graph, parameters: Collection[str], named: Sequence[str] |
         raise ModelError(f"{owner}: the source has no layer pairs: no convolution, dense layer or unrolled recurrent layer "
                          f"feeds its features. Its layers: {', '.join(graph.layer_names[:8])}.")
     names = [pair.name for pair in found]
-    unknown = [name for name in named or () if name not in names]
+    chosen = names if named is None else as_names(owner, "paired_layers", named)
+    unknown = [name for name in chosen if name not in names]
     if unknown:
         raise ModelError(f"{owner}: {unknown[0]!r} is no layer pair of the source. They are: {', '.join(names)}.")
-    return tuple(pair for pair in found if named is None or pair.name in named)
+    return tuple(pair for pair in found if pair.name in chosen)
 
 
 def _carried(graph: Graph, name: str, parameters: Collection[str]) -> str:

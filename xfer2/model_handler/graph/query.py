@@ -139,6 +139,8 @@ def resolve_output(graph: Graph, name: str) -> Edge:
     ModelError
         The layer has several outputs in use and the name does not say which.
     """
+    if not isinstance(name, str):
+        raise LayerNotFoundError(f"A layer is said by its name, a text; got {name!r} ({type(name).__name__}).")
     node = graph.by_name.get(name)
     if node is not None and node.is_variable:
         return Edge(name)

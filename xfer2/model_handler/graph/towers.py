@@ -12,6 +12,7 @@ from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.graph.pairs import WEIGHTED, Pair
 
 _SIZES = {"Convolution": "num_filter", "FullyConnected": "num_hidden"}
+UNIT = "__unit__"  # attribute of a unit's gates and parameters: the name of its pair
 Shape = tuple[int, ...]
 Edges = tuple[Edge, ...]
 
@@ -23,12 +24,13 @@ def without_dropout(graph: Graph, layers: Collection[str]) -> Graph:
     return graph
 
 
-def stitched(source: Graph, parameters: Collection[str], width: float, prefix: str, chosen: Collection[str]) -> Graph:
+def stitched(source: Graph, parameters: Collection[str], width: float, chosen: Collection[str],
+             prefix: str = "module_", joint_prefix: str = "stitch_") -> Graph:
     """The source and a narrow module whose layers also read what the source's layers read.
 
     Every convolution and dense layer of the module has `width` times the outputs. One whose name is in `chosen` reads the
     concatenation of what its counterpart reads and of what the module has in that place; the others read the module's only.
-    Depthwise convolutions read the module's only.
+    Depthwise convolutions read the module's only. No name of the source begins with a prefix.
 
     References
     ----------
@@ -49,7 +51,7 @@ def stitched(source: Graph, parameters: Collection[str], width: float, prefix: s
         read, own = node.inputs[0], edges[0]
         if read[:2] == own[:2] or node.name not in chosen:
             return attrs, edges, []
-        joint = Node(f"{prefix}{node.name}_stitch", "Concat", {"num_args": "2", "dim": "1"}, (read, own))
+        joint = Node(joint_prefix + node.name, "Concat", {"num_args": "2", "dim": "1"}, (read, own))
         return attrs, (Edge(joint.name), *edges[1:]), [joint]
 
     copied, mapped = _beside(source, parameters, prefix, narrowed)
@@ -57,7 +59,7 @@ def stitched(source: Graph, parameters: Collection[str], width: float, prefix: s
 
 
 def gated(source: Graph, parameters: Collection[str], pairs: Sequence[Pair], shapes: Mapping[str, Shape | None],
-          prefix: str, activation: str = "tanh") -> Graph:
+          activation: str = "tanh", prefix: str = "target_", unit_prefix: str = "unit_") -> Graph:
     """The source and a target of the same layers, a parameter transfer unit behind every pair; its output is the target's.
 
     With S and T the pair's outputs in source and target, W depthwise-separable 3x3 convolutions (dense for vectors)::
@@ -71,6 +73,8 @@ def gated(source: Graph, parameters: Collection[str], pairs: Sequence[Pair], sha
         Output shapes of the ends of the pairs, without the batch axis.
     activation : {"tanh", "relu"}
         phi.
+    prefix, unit_prefix : str
+        Of the names of the target's layers and of the units; no name of the source begins with them.
 
     References
     ----------
@@ -87,11 +91,15 @@ def gated(source: Graph, parameters: Collection[str], pairs: Sequence[Pair], sha
         if shape is None or len(shape) not in (1, 3):
             raise ModelError(f"ptu: the layer {node.name!r} gives {shape or 'an unknown shape'}; units are for maps "
                              "(c, h, w) and vectors (d,). Name the layers to pair, or say the input's shape.")
-        name = f"{prefix}{pair.name}_unit"
-        step = name if not pair.is_recurrent else f"{prefix}{node.name}_unit"
-        variables = [] if name in made else _unit_variables(name, shape)
+        name = unit_prefix + pair.name
+        step = name if not pair.is_recurrent else unit_prefix + node.name
+        nodes = _unit(name, step, Edge(node.name), Edge(copy.name), shape, activation)
+        if name not in made:
+            nodes = _unit_variables(name, shape) + nodes
         made.add(name)
-        return [*variables, *_unit(name, step, Edge(node.name), Edge(copy.name), shape, activation)], Edge(step)
+        marked = [one.is_variable or one.attrs.get("act_type") == "sigmoid" for one in nodes]
+        return [replace(one, attrs={**one.attrs, UNIT: pair.name}) if mark else one
+                for one, mark in zip(nodes, marked, strict=True)], Edge(step)
 
     copied, mapped = _beside(source, parameters, prefix, behind=unit)
     return Graph(source.nodes + copied, (mapped[source.outputs[0][:2]],), source.attrs)
@@ -111,7 +119,7 @@ def _beside(source: Graph, parameters: Collection[str], prefix: str,
     for node in source.nodes:
         if node.is_variable:
             if node.name in parameters:
-                told = {key: value for key, value in node.attrs.items() if key != "__shape__"}
+                told = {key: value for key, value in node.attrs.items() if key not in ("__shape__", UNIT)}
                 nodes.append(Node(prefix + node.name, None, told))
                 mapped[node.name, 0] = Edge(prefix + node.name)
             else:
@@ -121,7 +129,8 @@ def _beside(source: Graph, parameters: Collection[str], prefix: str,
         if changed is not None:
             attrs, edges, before = changed(node, edges)
             nodes += before
-        copy = replace(node, name=prefix + node.name, attrs=attrs, inputs=edges)
+        told = {key: value for key, value in attrs.items() if key != UNIT}
+        copy = replace(node, name=prefix + node.name, attrs=told, inputs=edges)
         nodes.append(copy)
         if behind is not None:
             more, end = behind(node, copy)
