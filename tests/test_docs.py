@@ -1,4 +1,4 @@
-"""The quick start runs as printed."""
+"""The documents' code runs as printed."""
 
 import os
 import re
@@ -21,6 +21,15 @@ def test_quick_start_runs_as_printed(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "features.parquet").is_file()
     assert re.search(r"0\.9\d+|1\.0", done.stdout), done.stdout
+
+
+def test_the_page_on_training_runs_as_printed(tmp_path):
+    script = "\n".join(python_blocks(ROOT / "docs" / "training.md"))
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env={**os.environ, "MPLBACKEND": "Agg"})
+    assert done.returncode == 0, done.stderr
+    assert "killed after three epochs" in done.stdout
+    assert {"run.csv", "history.png", "three-0000.params"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_the_page_on_filters_runs_as_printed_and_writes_its_picture(tmp_path):
