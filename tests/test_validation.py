@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from xfer2._optional import require
-from xfer2._validation import as_names, check_choice, check_integer, check_positive, nearest, parameter_error
+from xfer2._validation import (
+    as_names,
+    check_choice,
+    check_integer,
+    check_jobs,
+    check_positive,
+    check_switch,
+    nearest,
+    parameter_error,
+)
 from xfer2.exceptions import MissingDependencyError, ParameterError, XferError
 
 
@@ -101,3 +110,27 @@ def test_a_missing_package_comes_with_its_command():
     with pytest.raises(MissingDependencyError, match=message):
         require("no_such_thing.part", "export", "xfer2[extra]")
     assert require("json", "nothing", "json").loads("1") == 1
+
+
+@pytest.mark.parametrize("value", [1, 0, "yes", None, np.array([True, False])])
+def test_a_switch_is_true_or_false(value):
+    check_switch("Owner", "calibrate", np.bool_(True))
+    check_switch("Owner", "calibrate", False)
+    with pytest.raises(ParameterError, match="calibrate must be one of True, False; got"):
+        check_switch("Owner", "calibrate", value)
+
+
+@pytest.mark.parametrize("value", [0, True, 1.5, "all", [2]])
+def test_jobs_are_a_number_or_left_out(value):
+    for right in (None, 2, -1, np.int64(3)):
+        check_jobs("Owner", right)
+    with pytest.raises(ParameterError, match="n_jobs must be an integer other than 0, or None"):
+        check_jobs("Owner", value)
+
+
+def test_names_may_be_left_out_where_none_are_needed():
+    for nothing in (None, "", [], (), np.array([], str)):
+        assert as_names("Owner", "layers", nothing, may_be_empty=True) == ()
+    assert as_names("Owner", "layers", np.array(["a", "b"]), may_be_empty=True) == ("a", "b")
+    with pytest.raises(ParameterError, match="layers must be a layer name or a list"):
+        as_names("Owner", "layers", np.array([1, 2]), may_be_empty=True)

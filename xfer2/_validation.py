@@ -30,7 +30,7 @@ def parameter_error(owner: str, name: str, must_be: str, got: Any, remedy: str =
 def check_choice(owner: str, name: str, value: Any, choices: Collection[Any]) -> None:
     """Raise unless `value` is one of `choices`, of its type."""
     plain = value.item() if isinstance(value, np.generic) else value
-    if not any(type(plain) is type(choice) and plain == choice for choice in choices):
+    if not any(isinstance(plain, type(choice)) and plain == choice for choice in choices):
         raise parameter_error(owner, name, "one of " + ", ".join(repr(c) for c in choices), value)
 
 

@@ -64,7 +64,7 @@ class WeightPenalty:
 
 @dataclass(frozen=True)
 class DistillationPenalty:
-    """What a block's further outputs, losses (n,), sum to; and a triplet loss of the first of them; where weights are given.
+    """The sum of a block's further outputs, losses (n,), and of a triplet loss of the first; each where it has a weight.
 
     Parameters
     ----------
