@@ -80,6 +80,14 @@ def test_uint8_arrays_are_images(shape):
     np.testing.assert_array_equal(data, channels_last.transpose(0, 3, 1, 2).astype("float32"))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_uint8_arrays_with_channels_first_are_the_same_images(channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 8, channels), dtype=np.uint8)
+    last, _ = joined(open_batches(pixels, image_network(), batch_size=2))
+    first, _ = joined(open_batches(pixels.transpose(0, 3, 1, 2), image_network(), batch_size=2))
+    np.testing.assert_array_equal(first, last)
+
+
 def test_float_arrays_are_network_input_even_where_there_is_a_record():
     values = np.random.default_rng(0).normal(size=(3, 3, 4, 4)).astype("float32")
     np.testing.assert_array_equal(joined(open_batches(values, image_network()))[0], values)
@@ -188,11 +196,31 @@ def test_loader_without_labels(network):
     assert labels is None
 
 
-@pytest.mark.parametrize("shuffled", [lambda: mx.io.NDArrayIter(ROWS, batch_size=4, shuffle=True),
-                                      lambda: mx.gluon.data.DataLoader(pairs(), 4, shuffle=True)])
+class Backwards(mx.gluon.data.Sampler):
+    def __iter__(self):
+        return iter(range(COUNT - 1, -1, -1))
+
+    def __len__(self):
+        return COUNT
+
+
+@pytest.mark.parametrize("shuffled", [
+    lambda: mx.io.NDArrayIter(ROWS, batch_size=4, shuffle=True),
+    lambda: mx.io.ResizeIter(mx.io.NDArrayIter(ROWS, batch_size=5, shuffle=True), 2),
+    lambda: mx.io.PrefetchingIter(mx.io.NDArrayIter(ROWS, batch_size=5, shuffle=True)),
+    lambda: mx.gluon.data.DataLoader(pairs(), 4, shuffle=True),
+    lambda: mx.gluon.data.DataLoader(pairs(), 4, sampler=Backwards()),
+    lambda: mx.gluon.data.DataLoader(pairs(), batch_sampler=mx.gluon.data.BatchSampler(Backwards(), 4))])
 def test_labels_beside_shuffled_data_are_refused(network, shuffled):
     with pytest.raises(DataError, match="shuffled at every reading"):
         open_batches(shuffled(), network, LABELS)
+
+
+def test_numbers_and_truths_that_come_as_objects_are_what_they_are(network):
+    for given, kind in (([3, 7], "i"), ([np.int64(3), 7], "i"), ([True, False], "b"), (["a", "b"], "U")):
+        _, found = joined(open_batches(ROWS, network, np.array(given * 5, dtype=object)))
+        assert found.dtype.kind == kind
+        assert found[:2].tolist() == given
 
 
 def test_dataset_with_and_without_labels(network):

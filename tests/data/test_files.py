@@ -196,7 +196,8 @@ def test_record_too_short_for_a_header(network, tmp_path):
 
 @pytest.mark.parametrize("header", ["", "path,label\n", "Image,class\n"])
 @pytest.mark.parametrize(("labels", "expected"), [(["3", "7"], [3, 7]), (["bee", "wasp"], ["bee", "wasp"]),
-                                                  (["3", "x"], ["3", "x"])])
+                                                  (["3", "x"], ["3", "x"]), (["007", "7"], ["007", "7"]),
+                                                  (["1_0", "10"], ["1_0", "10"]), (["-1", "1"], [-1, 1])])
 def test_csv_with_labels(network, tmp_path, header, labels, expected):
     add_image(tmp_path / "pictures" / "b.png", 10)
     add_image(tmp_path / "a.png", 90)

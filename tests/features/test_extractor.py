@@ -16,7 +16,7 @@ from xfer2 import extract_features
 from xfer2._mxnet import mx
 from xfer2.exceptions import DataError, LayerNotFoundError, MissingParametersError, ModelError, ParameterError
 from xfer2.features.engines.fake import FakeEngine
-from xfer2.model_handler import sources, symbols
+from xfer2.model_handler import params, sources, symbols
 
 LAYERS = {"chain": ["conv1", "bn1", "relu1", "pool1", "fc1", "fc2"],
           "residual": ["stem_relu", "add1", "add2", "gap", "fc"], "inception": ["branch3", "concat", "fc"],
@@ -206,3 +206,18 @@ def test_inputs_are_kept_as_they_come_beside_the_layers_or_alone():
     alone = extract(network, open_batches(data, network, batch_size=3), (), inputs=("left",))
     assert alone.layers == ("left",)
     np.testing.assert_array_equal(alone["left"], data["left"])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_sources_in_another_precision_are_computed_in_single(dtype):
+    network = small_networks()["chain"]
+    data = inputs_for(network, 4)
+    found = extract_features(params.cast(network, dtype), data, "fc1")["fc1"]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, extract_features(network, data, "fc1")["fc1"], rtol=1e-2, atol=1e-3)
+
+
+def test_a_store_may_be_a_path(tmp_path):
+    network = small_networks()["chain"]
+    found = extract_features(network, inputs_for(network, 4), "fc1", store=tmp_path / "kept")
+    assert isinstance(found["fc1"], np.memmap)

@@ -404,3 +404,12 @@ def test_interrupted_variational_process_keeps_its_passes(monkeypatch):
         head = GaussianProcessHead(max_exact_rows=50, random_state=0, num_samples=32).fit(features, codes)
     assert len(done) == 16
     assert head.score(features, codes) > 0.9
+
+
+def test_a_parameter_changed_after_fit_waits_for_the_next_fit():
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(40, 6)), np.arange(40) % 2
+    head = GaussianProcessHead(max_function_evaluations=3, num_samples=16, random_state=0).fit(X, y)
+    before = head.predict_proba(X)
+    np.testing.assert_array_equal(head.set_params(apply_l2_norm=False).predict_proba(X), before)
+    assert np.abs(head.fit(X, y).predict_proba(X) - before).max() > 0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
@@ -13,7 +14,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from xfer2._random import child_seed
@@ -159,3 +160,22 @@ def test_bad_input_is_refused():
     for answer in ("predict", "predict_proba", "predict_uncertainty"):
         with pytest.raises(NotFittedError):
             getattr(SklearnHead(GaussianNB()), answer)(X)
+
+
+def test_margins_of_pairs_of_classes_are_refused():
+    for classes in (3, 4):
+        rows = np.flatnonzero(classes > Y)[:120]
+        pairs = make_pipeline(StandardScaler(), SVC(decision_function_shape="ovo"))
+        with pytest.raises(ParameterError, match=r"svc__decision_function_shape of shape .*Set decision_"):
+            SklearnHead(pairs).fit(X[rows], Y[rows])
+    rows = np.flatnonzero(Y < 2)[:80]
+    head = SklearnHead(SVC(decision_function_shape="ovo")).fit(X[rows], Y[rows])
+    assert (head.predict_proba(X[rows]).argmax(axis=1) == Y[rows]).mean() > 0.95
+
+
+def test_a_classifier_that_a_part_is_too_small_for_is_left_as_it_is_with_a_warning():
+    rows = np.concatenate([np.flatnonzero(label == Y)[:5] for label in range(3)])
+    folded = CalibratedClassifierCV(GaussianNB(), cv=5)
+    with pytest.warns(RuntimeWarning, match="not calibrated, as the classifier cannot be fitted to a part of the 15 rows"):
+        head = SklearnHead(folded).fit(X[rows], Y[rows])
+    np.testing.assert_array_equal(head.predict_proba(X[TEST]), clone(folded).fit(X[rows], Y[rows]).predict_proba(X[TEST]))

@@ -141,3 +141,13 @@ def test_compose_with_a_prefix_keeps_both_frozen_sets():
 def test_compose_of_other_numbers_is_refused():
     with pytest.raises(ModelError, match=r"has 2 outputs and the other 1 inputs; the numbers must agree"):
         edits.compose_networks(NETWORKS["two outputs"], NETWORKS["chain"], prefix="second_")
+
+
+def test_what_is_put_behind_an_input_may_take_another_shape():
+    tint = with_values(mx.sym.Convolution(mx.sym.var("gray"), num_filter=3, kernel=(1, 1), name="tint"), gray=(1, 8, 8))
+    network = edits.insert_after(with_record(), "data", tint)
+    assert network.input_shapes == {"data": (1, 8, 8)}
+    assert network.preprocessing is None
+    assert computed(network, {"data": np.ones((2, 1, 8, 8), "float32")})[0].shape[0] == 2
+    same = edits.insert_after(with_record(), "data", sources.read(mx.sym.relu(mx.sym.var("x"), name="positive")))
+    assert same.preprocessing == with_record().preprocessing

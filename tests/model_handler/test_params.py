@@ -6,7 +6,7 @@ from helpers import chain_symbol, small_networks, with_values
 
 from xfer2._mxnet import mx
 from xfer2.exceptions import LayerNotFoundError, MissingParametersError, ModelError
-from xfer2.model_handler import Network, params, sources
+from xfer2.model_handler import ModelHandler, Network, params, sources
 
 NETWORKS = small_networks()
 
@@ -98,3 +98,32 @@ def test_an_initializer_that_cannot_draw_a_shape():
     network = Network(network.graph, {"offset_weight": mx.nd.zeros((4,))}, input_shapes={"data": (4,)})
     with pytest.raises(ModelError, match=r"No initial value can be drawn for 'offset_weight' of shape \(4,\)"):
         params.initialize(network, ["offset_weight"])
+
+
+def test_a_weight_computed_of_parameters_belongs_to_its_layer():
+    scaled = mx.sym.broadcast_mul(mx.sym.var("w"), mx.sym.var("g"), name="scaled")
+    x = mx.sym.FullyConnected(mx.sym.var("data"), weight=scaled, num_hidden=3, name="fc")
+    values = {"w": mx.nd.ones((3, 5)), "g": mx.nd.ones((3, 1)), "fc_bias": mx.nd.zeros(3)}
+    network = sources.read((mx.sym.elemwise_add(x, mx.sym.identity(x, name="same"), name="sum"), values))
+    assert params.owned_by(network, ["fc"]) == ("w", "g", "fc_bias")
+    assert params.owned_by(network, ["sum"]) == ()
+    assert ModelHandler(network).freeze("fc").network.frozen_parameters == {"w", "g", "fc_bias"}
+
+
+def test_the_parameters_of_a_gluon_lstm_are_frozen_with_it():
+    block = mx.gluon.nn.HybridSequential()
+    block.add(mx.gluon.rnn.LSTM(4, layout="NTC"), mx.gluon.nn.Dense(3))
+    block.initialize()
+    block(mx.nd.zeros((2, 5, 2)))
+    handler = ModelHandler(block)
+    (layer,) = handler.get_layer_names_matching_type("RNN")
+    requests = {name: p.grad_req for name, p in handler.freeze(layer).get_block().collect_params().items()}
+    assert {name for name, request in requests.items() if request == "null"} == {name for name in requests if "lstm" in name}
+    assert any("dense" in name for name in requests)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_new_values_are_of_the_others_type(dtype):
+    network = params.cast(NETWORKS["chain"], dtype)
+    drawn = ModelHandler(network).reinitialize("fc1", seed=0).replace_head(4, seed=0).network
+    assert {np.dtype(array.dtype).name for array in drawn.params.values()} == {dtype}

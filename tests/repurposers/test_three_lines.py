@@ -77,6 +77,52 @@ def test_a_repurposer_of_ones_own_is_saved_and_loaded_by_its_class(tmp_path):
     np.testing.assert_array_equal(again.predict_proba(images), repurposer.predict_proba(images))
 
 
+def test_a_repurposer_of_ones_own_that_names_fewer_parameters_keeps_the_others(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (12, 28, 28), dtype=np.uint8)
+    repurposer = PooledRepurposer("zoo:mnist-cnn", smoothing=1e-3).fit(images, [1, 2, 3] * 4)
+    repurposer.save(tmp_path / "pooled")
+    again = PooledRepurposer.load(tmp_path / "pooled")
+    assert (again.smoothing, again.pool, again.batch_size) == (1e-3, "max", 5)
+    np.testing.assert_array_equal(again.predict_proba(images), repurposer.predict_proba(images))
+
+
+def test_pooling_that_is_changed_after_fit_waits_for_the_next_fit(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (12, 28, 28), dtype=np.uint8)
+    repurposer = xfer2.LrRepurposer("zoo:mnist-cnn", "pool0", pool="avg", random_state=0).fit(images, [1, 2, 3] * 4)
+    before = repurposer.predict_proba(images)
+    np.testing.assert_array_equal(repurposer.set_params(pool="max").predict_proba(images), before)
+    repurposer.save(tmp_path / "changed")
+    np.testing.assert_array_equal(xfer2.load(tmp_path / "changed").predict_proba(images), before)
+    assert np.abs(repurposer.fit(images, [1, 2, 3] * 4).predict_proba(images) - before).max() > 0
+
+
+def test_scikit_learns_own_forest_is_loaded_without_more_ado(tmp_path):
+    from sklearn.ensemble import RandomForestClassifier
+
+    images = np.random.default_rng(0).integers(0, 255, (12, 28, 28), dtype=np.uint8)
+    forest = xfer2.SklearnRepurposer("zoo:mnist-cnn", "dense0", RandomForestClassifier(5)).fit(images, [1, 2, 3] * 4)
+    forest.save(tmp_path / "forest")
+    np.testing.assert_array_equal(xfer2.load(tmp_path / "forest").predict_proba(images), forest.predict_proba(images))
+
+
+def test_labels_of_another_kind_than_the_classes_are_no_wrong_answers():
+    images = np.random.default_rng(0).integers(0, 255, (12, 28, 28), dtype=np.uint8)
+    repurposer = xfer2.LrRepurposer("zoo:mnist-cnn", "dense0").fit(images, [1, 2, 3] * 4)
+    with pytest.raises(xfer2.exceptions.DataError, match="the labels are of type <U1, as '1'; the classes of type int64"):
+        repurposer.score(images, ["1", "2", "3"] * 4)
+
+
+class PooledRepurposer(xfer2.MetaModelRepurposer):
+    def __init__(self, source_model, smoothing=1e-9):
+        super().__init__(source_model, "pool0", pool="max", batch_size=5)
+        self.smoothing = smoothing
+
+    def _train_model_from_features(self, features, labels, feature_indices_per_layer):
+        from sklearn.naive_bayes import GaussianNB
+
+        return GaussianNB(var_smoothing=self.smoothing).fit(features, labels)
+
+
 class OwnRepurposer(xfer2.MetaModelRepurposer):
     def _train_model_from_features(self, features, labels, feature_indices_per_layer):
         from sklearn.naive_bayes import GaussianNB

@@ -58,3 +58,11 @@ def test_another_file_and_unknown_labels_are_named():
         Evaluation.from_bytes(b"no archive")
     with pytest.raises(DataError, match="the label 'fly' is not among the classes"):
         Evaluation(some_evaluation(1).prediction, np.array(["fly"]))
+
+
+def test_labels_may_be_a_list_or_a_column_of_a_table():
+    import pandas
+
+    evaluation = some_evaluation(30)
+    for labels in (evaluation.labels.tolist(), pandas.Series(evaluation.labels, index=range(100, 130))):
+        assert Evaluation(evaluation.prediction, labels).figures() == evaluation.figures()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ def open_batches(data: Any, network: Network, labels: Any = None, batch_size: in
     Parameters
     ----------
     data : array, path, DataIter, DataLoader, Dataset, dict or tuple of arrays
-        uint8 arrays of shape (n, h, w) or (n, h, w, channels) are images, as are files and uint8 items of a Dataset: they
-        are prepared by the network's preprocessing record. All else is network input already.
+        uint8 arrays of shape (n, h, w), (n, h, w, channels) or (n, channels, h, w) are images, as are files and uint8
+        items of a Dataset: they are prepared by the network's preprocessing record. All else is network input already.
     network : Network
         Names its inputs and knows its preprocessing.
     labels : array-like, optional
@@ -151,7 +152,12 @@ def _rectangular(value: Any, owner: str) -> np.ndarray:
 def _label_array(labels: Any) -> np.ndarray:
     """Labels in one dimension; texts that come as objects (a pandas column) become NumPy's texts, which files can hold."""
     flat = as_numpy(labels).reshape(-1)
-    return flat.astype(str) if flat.dtype.kind == "O" and all(isinstance(label, str) for label in flat) else flat
+    if flat.dtype.kind != "O":
+        return flat
+    for kinds, dtype in ((str, str), (bool | np.bool_, bool), (Integral, np.int64)):
+        if all(isinstance(label, kinds) for label in flat):
+            return flat.astype(dtype)
+    return flat
 
 
 def _whole_numbers(labels: np.ndarray) -> np.ndarray:
@@ -172,7 +178,7 @@ def _check_label_count(labels: np.ndarray | None, count: int | None) -> None:
 
 def _check_order_known(labels: np.ndarray | None, data: Any, owner: str) -> None:
     if labels is not None and iterators.is_shuffled(data):
-        raise DataError(f"{owner}: labels cannot be given beside data that are shuffled at every reading: nothing says "
+        raise DataError(f"{owner}: labels cannot be given beside data that may be shuffled at every reading: nothing says "
                         "which label belongs to which example. Put the labels into the data, or do not shuffle.")
 
 

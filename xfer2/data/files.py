@@ -173,7 +173,8 @@ def _as_numbers(texts: list[str]) -> list[Any]:
         numbers = [int(text) for text in texts]
     except ValueError:
         return list(texts)
-    return list(texts) if any(abs(number) >= 2**63 for number in numbers) else numbers
+    plain = [str(number) for number in numbers] == texts  # "007" is a name
+    return numbers if plain and all(abs(number) < 2**63 for number in numbers) else list(texts)
 
 
 def _in_records(path: str) -> Iterator[Example]:

@@ -13,6 +13,8 @@ from xfer2.model_handler.network import Preprocessing
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
+_CHANNELS = frozenset({1, 3, 4})
+
 
 def decode(source: Path | bytes, name: str) -> Image.Image:
     """Decode one image file, or its bytes, completely.
@@ -33,12 +35,17 @@ def decode(source: Path | bytes, name: str) -> Image.Image:
 
 
 def is_pixels(array: np.ndarray) -> bool:
-    """Whether an array is a batch of raw images and not network input: uint8, (n, h, w) or (n, h, w, 1, 3 or 4)."""
-    return array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and array.shape[-1] in (1, 3, 4)))
+    """Whether an array is a batch of raw images and not network input: uint8, (n, h, w), or with 1, 3 or 4 channels last or
+    first.
+    """
+    return array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and bool(
+        _CHANNELS.intersection((array.shape[1], array.shape[3])))))
 
 
 def from_array(pixels: np.ndarray) -> Image.Image:
-    """An image from a uint8 array (h, w) or (h, w, channels)."""
+    """An image from a uint8 array (h, w), (h, w, channels) or (channels, h, w)."""
+    if pixels.ndim == 3 and pixels.shape[2] not in _CHANNELS:
+        pixels = np.ascontiguousarray(pixels.transpose(1, 2, 0))
     return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
 

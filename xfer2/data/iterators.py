@@ -17,10 +17,15 @@ def as_numpy(value: Any) -> np.ndarray:
 
 
 def is_shuffled(data: Any) -> bool:
-    """Whether an iterator or loader gives its examples in another order at each reading."""
+    """Whether an iterator or loader gives, or may give, its examples in another order at each reading.
+
+    An ImageRecordIter is taken at its word: nothing of it says that it shuffles.
+    """
     if isinstance(data, mx.io.DataIter):
-        return bool(getattr(data, "shuffle", False))
-    return isinstance(getattr(getattr(data, "_batch_sampler", None), "_sampler", None), mx.gluon.data.RandomSampler)
+        inner = [*getattr(data, "iters", ()), *([data.data_iter] if hasattr(data, "data_iter") else [])]
+        return bool(getattr(data, "shuffle", False)) or any(map(is_shuffled, inner))
+    sampler = getattr(getattr(data, "_batch_sampler", None), "_sampler", None)
+    return not isinstance(sampler, mx.gluon.data.SequentialSampler)
 
 
 def read_iterator(iterator: Any) -> Iterator[tuple[list[np.ndarray], np.ndarray | None]]:

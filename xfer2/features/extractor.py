@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
@@ -18,7 +19,7 @@ from xfer2.exceptions import DataError, ModelError
 from xfer2.features.engines.base import Engine, EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine
 from xfer2.features.store import Features, FolderStore, MemoryStore, Store
-from xfer2.model_handler import sources, symbols
+from xfer2.model_handler import params, sources, symbols
 from xfer2.model_handler.graph import edit
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.network import Network
@@ -47,7 +48,7 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
     batch_size : int
     errors : {"raise", "skip"}
         What to do with an image that cannot be decoded; those skipped are listed in ``Features.skipped``.
-    store : str, optional
+    store : str or path, optional
         A new folder to keep the features in, memory-mapped; by default they are kept in memory.
     engine : callable, optional
         Makes an engine of a Network; by default MXNet on the CPU.
@@ -87,7 +88,7 @@ def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
     """
     check_choice("extract_features", "pool", pool, (None, "avg", "max"))
     wanted = pruned(network, layers) if layers else None
-    kept = MemoryStore(batches.size) if store is None else FolderStore(store) if isinstance(store, str) else store
+    kept = FolderStore(store) if isinstance(store, str | os.PathLike) else store or MemoryStore(batches.size)
     try:
         labels, ids = _stream(wanted, batches, layers, inputs, pool, kept, engine or MxnetEngine)
         return kept.finish(labels, ids, batches.skipped)
@@ -225,8 +226,8 @@ def _check_finite(batch: Batch) -> None:
 
 
 def pruned(network: Network, layers: tuple[str, ...]) -> Network:
-    """The part of a network that these layers need, with them as its outputs."""
-    return network.with_graph(edit.extract(network.graph, layers, known=network.params))
+    """The part of a network that these layers need, with them as its outputs; in single precision, as data are."""
+    return params.cast(network.with_graph(edit.extract(network.graph, layers, known=network.params)), "float32")
 
 
 def pooled(network: Network, pool: str | None, input_shapes: dict[str, tuple[int, ...]]) -> Network:

@@ -122,7 +122,7 @@ class GaussianProcessHead(PosteriorHead):
         self.spread_ = 1.0  # exact: what width the posterior should have, its hyperparameters learn
         self.draws_ = normal_draws(self.num_samples, len(self.classes_), child_seed(seed, "draws"))
         self.mean_, self.scale_ = standardisation(X)
-        self._positions = list(columns.values())
+        self._positions, self.apply_l2_norm_ = list(columns.values()), self.apply_l2_norm
         self.exact_ = len(X) <= self.max_exact_rows
         fit = self._fit_exact if self.exact_ else self._fit_variational
         self.posterior_ = fit(owner, self._layers(X), codes, seed)
@@ -132,7 +132,7 @@ class GaussianProcessHead(PosteriorHead):
 
     def _layers(self, X: np.ndarray) -> list[np.ndarray]:
         """Prepared features, one array (n, width) a layer."""
-        return layers_of((X - self.mean_) / self.scale_, self._positions, self.apply_l2_norm)
+        return layers_of((X - self.mean_) / self.scale_, self._positions, self.apply_l2_norm_)
 
     def _fit_exact(self, owner: str, layers: list[np.ndarray], codes: np.ndarray, seed: int) -> ExactPosterior:
         rows = self._learning_rows(codes, child_seed(seed, "rows"))

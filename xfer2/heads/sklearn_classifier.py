@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from xfer2._random import child_seed, root_seed
+from xfer2._validation import parameter_error
 from xfer2.heads._features import classes_and_codes, few_rows_a_class, held_out_parts, two_columns
 from xfer2.uncertainty.calibration import fit_temperature, useful_temperature
 from xfer2.uncertainty.predictions import Prediction
@@ -65,12 +67,18 @@ class SklearnHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         seed = root_seed(owner, self.random_state)
         with few_rows_a_class():
             self.estimator_ = clone(self.estimator).fit(X, y)
+        _check_margins(owner, self.estimator_, X, len(self.classes_))
         self.temperature_ = 1.0
         parts = held_out_parts(codes, child_seed(seed, "parts")) if self.calibrate else []
         if parts:
-            with few_rows_a_class():
-                logits = np.concatenate([_logits(clone(self.estimator).fit(X[kept], y[kept]), X[left_out])
-                                         for kept, left_out in parts])
+            try:
+                with few_rows_a_class():
+                    logits = np.concatenate([_logits(clone(self.estimator).fit(X[kept], y[kept]), X[left_out])
+                                             for kept, left_out in parts])
+            except ValueError as error:  # folds or neighbours of its own that a part has too few rows for
+                warnings.warn(f"{owner}: the probabilities are not calibrated, as the classifier cannot be fitted to a part "
+                              f"of the {len(X)} rows ({error}). calibrate=False does not try.", RuntimeWarning, stacklevel=2)
+                return self
             fit = useful_temperature if hasattr(self.estimator_, "predict_proba") else fit_temperature
             self.temperature_ = fit(logits, codes[np.concatenate([left_out for _, left_out in parts])])
         return self
@@ -92,6 +100,20 @@ class SklearnHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """The classifier's own labels (n,)."""
         check_is_fitted(self)
         return self.estimator_.predict(validate_data(self, X, reset=False))
+
+
+def _check_margins(owner: str, estimator: Any, X: np.ndarray, classes: int) -> None:
+    """Raise where the margins of a classifier without probabilities are not one a class."""
+    if hasattr(estimator, "predict_proba") or classes == 2:
+        return
+    pairwise = [name for name, value in estimator.get_params().items()
+                if name.split("__")[-1] == "decision_function_shape" and value == "ovo"]
+    shape = np.shape(estimator.decision_function(X[:1]))
+    if pairwise or shape != (1, classes):
+        name = pairwise[0] if pairwise else "decision_function"
+        raise parameter_error(owner, "estimator", f"a classifier whose margins are one a class ({classes}), not one a pair",
+                              f"{name} of shape {shape}", "Set decision_function_shape='ovr', or wrap it in "
+                              "sklearn.calibration.CalibratedClassifierCV.")
 
 
 def _logits(estimator: Any, X: np.ndarray) -> np.ndarray:

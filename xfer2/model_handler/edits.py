@@ -82,9 +82,17 @@ def replace_layer(network: Network, layer: str, new: Network) -> Network:
 
 
 def insert_after(network: Network, layer: str, new: Network) -> Network:
-    """With `new` behind one layer or input."""
-    return with_graph(network, edit.insert_after(network.graph, layer, new.graph, new.params), new.params,
-                      frozen=_frozen_in(network, new))
+    """With `new` behind one layer, or behind an input, which has the shape that `new` reads where its own does not fit."""
+    graph = edit.insert_after(network.graph, layer, new.graph, new.params)
+    frozen = _frozen_in(network, new)
+    try:
+        return with_graph(network, graph, new.params, frozen=frozen)
+    except ModelError:
+        if layer not in network.inputs:
+            raise
+    shapes = _shapes_with(network, layer, new.input_shapes.get(new.inputs[0]))
+    return with_graph(network, graph, new.params, frozen=frozen, input_shapes=shapes,
+                      preprocessing=_record_without(network, layer))
 
 
 def rename(network: Network, old: str, new: str) -> Network:

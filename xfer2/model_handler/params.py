@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from xfer2._mxnet import mx
 from xfer2.exceptions import MissingParametersError, ModelError
 from xfer2.model_handler import symbols
@@ -49,9 +51,12 @@ def with_params(network: Network, values: Params) -> Network:
 
 
 def cast(network: Network, dtype: str) -> Network:
-    """The network with all parameters in another floating-point type."""
-    return replace(network, arg_params={name: array.astype(dtype, copy=False) for name, array in network.arg_params.items()},
-                   aux_params={name: array.astype(dtype, copy=False) for name, array in network.aux_params.items()})
+    """The network with all its floating-point parameters in another such type."""
+    def as_type(arrays: Params) -> dict[str, Any]:
+        return {name: array if np.dtype(array.dtype).kind in "iu" else array.astype(dtype, copy=False)
+                for name, array in arrays.items()}
+
+    return replace(network, arg_params=as_type(network.arg_params), aux_params=as_type(network.aux_params))
 
 
 def auxiliary_names(network: Network) -> list[str]:
@@ -94,11 +99,12 @@ def initialize(network: Network, names: Iterable[str] | None = None, initializer
     if seed is not None:
         mx.random.seed(seed)
     fill = initializer or mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
-    values = {}
+    values: dict[str, Any] = {}
+    like = next(iter(network.arg_params.values()), mx.nd.zeros(1))  # what has no value yet gets the others' type
     for name in wanted:
         array = mx.nd.zeros(found[name])
         _draw(fill, name, dict(network.graph.by_name[name].attrs), array)
-        values[name] = array
+        values[name] = array.astype(network.params.get(name, like).dtype, copy=False)
     return with_params(network, values)
 
 

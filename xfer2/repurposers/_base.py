@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from xfer2.data.iterators import as_numpy
 from xfer2.exceptions import DataError, PersistenceError
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine, devices
-from xfer2.model_handler import sources
+from xfer2.model_handler import params, sources
 from xfer2.model_handler.network import Network
 from xfer2.persistence import from_plain, read_directory, to_plain, write_directory
 from xfer2.repurposers._examples import Examined, described
@@ -146,6 +147,9 @@ class Repurposer(ClassifierMixin, BaseEstimator):
             raise DataError(f"{type(self).__name__}.score needs labels: pass y, or data that carry their own.")
         if len(truth) != len(predicted):
             raise DataError(f"{type(self).__name__}.score: there are {len(truth)} labels for {len(predicted)} predictions.")
+        if (truth.dtype.kind in "UO") != (predicted.dtype.kind in "UO"):
+            raise DataError(f"{type(self).__name__}.score: the labels are of type {truth.dtype}, as {truth.tolist()[0]!r}; "
+                            f"the classes of type {predicted.dtype}, as {predicted.tolist()[0]!r}.")
         return float(np.average(predicted == truth, weights=sample_weight))
 
     def evaluate(self, X: Any, y: Any = None) -> Evaluation:
@@ -200,7 +204,8 @@ class Repurposer(ClassifierMixin, BaseEstimator):
             raise NotFittedError(f"This {type(self).__name__} has learned nothing yet; call fit or repurpose first.")
 
     def _read_source(self) -> Network:
-        return sources.read(self.source_model, type(self).__name__, "source_model")
+        """The source, in single precision."""
+        return params.cast(sources.read(self.source_model, type(self).__name__, "source_model"), "float32")
 
     def _contexts(self) -> list[Any]:
         return devices(type(self).__name__, self.context_function, self.num_devices)
@@ -228,8 +233,14 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         return labels
 
     def _saved_parameters(self) -> dict[str, Any]:
-        """Parameters as they go into the manifest: no source, devices by name, functions and generators as defaults."""
-        values = {name: value for name, value in self.get_params(deep=False).items() if name != "source_model"}
+        """Parameters as they go into the manifest: no source, devices by name, functions and generators as defaults.
+
+        Those of the bases too, which a class of a user's own may set without naming them.
+        """
+        names = [name for one in type(self).__mro__ if "__init__" in vars(one) and issubclass(one, Repurposer)
+                 for name in inspect.signature(vars(one)["__init__"]).parameters]
+        values = {name: getattr(self, name) for name in sorted({*names, *self._get_param_names()} - {"self", "source_model"})
+                  if hasattr(self, name)}
         if isinstance(values.get("random_state"), (np.random.RandomState, np.random.Generator)):
             values["random_state"] = None
         if "context_function" in values:

@@ -12,6 +12,14 @@ from xfer2.uncertainty.ood import MahalanobisDistance, NearestNeighbourDistance
 
 DISTANCES_FILE = "distances.skops"
 _TRUSTED_PREFIXES = ("xfer2.heads.", "xfer2.uncertainty.")
+_SCIKIT_LEARNS_OWN = {  # parts of fitted classifiers that skops does not list; no prefix: not all that sklearn has is safe
+    f"sklearn.{name}" for name in (
+        "calibration._CalibratedClassifier", "calibration._SigmoidCalibration", "calibration._TemperatureScaling",
+        "ensemble._hist_gradient_boosting.predictor.TreePredictor", "gaussian_process.kernels.ConstantKernel",
+        "gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace", "gaussian_process.kernels.Product",
+        "gaussian_process.kernels.RBF", "metrics._dist_metrics.EuclideanDistance64", "multiclass._ConstantPredictor",
+        "neighbors._ball_tree.BallTree", "neighbors._kd_tree.KDTree", "neural_network._stochastic_optimizers.AdamOptimizer",
+        "neural_network._stochastic_optimizers.SGDOptimizer", "tree._tree.Tree", "utils._bunch.Bunch")}
 
 
 def fit_distances(features: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
@@ -33,11 +41,11 @@ def to_bytes(value: Any) -> bytes:
 
 
 def from_bytes(content: bytes, trusted: tuple[str, ...]) -> Any:
-    """Undo `to_bytes`; `trusted` are types that the caller allows beyond xfer2's own."""
+    """Undo `to_bytes`; `trusted` are types that the caller allows beyond scikit-learn's and xfer2's own."""
     from skops.io import get_untrusted_types, loads
 
     unknown = [name for name in get_untrusted_types(data=content)
-               if not name.startswith(_TRUSTED_PREFIXES) and name not in trusted]
+               if not name.startswith(_TRUSTED_PREFIXES) and name not in _SCIKIT_LEARNS_OWN.union(trusted)]
     if unknown:
         raise PersistenceError(f"A saved estimator holds types that xfer2 does not know: {', '.join(unknown)}. If you trust "
                                f"where it comes from, load it with xfer2.load(path, trusted={tuple(unknown)!r}).")

@@ -95,7 +95,7 @@ class MetaModelRepurposer(Repurposer):
         names = as_names(owner, "feature_layer_names", self.feature_layer_names)
         self._check_parameters()
         network = pruned(self._read_source(), names)
-        features = self._extract(network, names, X, y)
+        features = self._extract(network, names, X, y, self.pool)
         labels = self._check_labels(features.labels)
         _check_finite(owner, features)
         columns, matrix = features.columns(), features.matrix()
@@ -104,6 +104,7 @@ class MetaModelRepurposer(Repurposer):
         self.distances_ = _estimators.fit_distances(matrix, codes)
         self.trained_on_, self.held_out_ = self._record(X, labels, features.skipped), None
         self.network_, self.feature_indices_per_layer_, self.head_, self.classes_ = network, columns, head, classes
+        self.pool_ = self.pool
         return self
 
     def _examine(self, X: Any) -> Examined:
@@ -116,7 +117,7 @@ class MetaModelRepurposer(Repurposer):
     def get_features_from_source_model(self, data: Any) -> Features:
         """Features of `data` as `fit` extracts them."""
         names = as_names(type(self).__name__, "feature_layer_names", self.feature_layer_names)
-        return self._extract(pruned(self._read_source(), names), names, data, None)
+        return self._extract(pruned(self._read_source(), names), names, data, None, self.pool)
 
     def _check_parameters(self) -> None:
         """Raise where a parameter of the method is wrong, before features are extracted. By default all are right."""
@@ -146,7 +147,7 @@ class MetaModelRepurposer(Repurposer):
     def _features_of(self, X: Any) -> Features:
         """Features of X for the fitted head."""
         self._check_is_fitted()
-        features = self._extract(self.network_, tuple(self.feature_indices_per_layer_), X, None)
+        features = self._extract(self.network_, tuple(self.feature_indices_per_layer_), X, None, self.pool_)
         widths = {layer: len(columns) for layer, columns in features.columns().items()}
         learned = {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}
         if widths != learned:
@@ -155,11 +156,11 @@ class MetaModelRepurposer(Repurposer):
         _check_finite(type(self).__name__, features)
         return features
 
-    def _extract(self, network: Network, names: tuple[str, ...], X: Any, y: Any) -> Features:
+    def _extract(self, network: Network, names: tuple[str, ...], X: Any, y: Any, pool: str | None) -> Features:
         owner = type(self).__name__
         engine = self._engine()
         batches = open_batches(X, network, y, self.batch_size, self.errors, owner)
-        return extract(network, batches, names, self.pool, engine=engine)
+        return extract(network, batches, names, pool, engine=engine)
 
     def _to_files(self) -> dict[str, bytes]:
         return {**archive.to_files(self.network_), _HEAD_FILE: _estimators.to_bytes(self.head_),
@@ -169,6 +170,7 @@ class MetaModelRepurposer(Repurposer):
         self.network_ = self.source_model = archive.from_files(files)
         self.head_ = _estimators.from_bytes(files[_HEAD_FILE], trusted)
         self.distances_ = _estimators.from_bytes(files[_estimators.DISTANCES_FILE], trusted)
+        self.pool_ = learned["pool"]
         start = 0
         self.feature_indices_per_layer_ = {}
         for layer, width in learned["widths"].items():
@@ -176,7 +178,8 @@ class MetaModelRepurposer(Repurposer):
             start += width
 
     def _learned(self) -> dict[str, Any]:
-        return {"widths": {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}}
+        return {"pool": self.pool_,
+                "widths": {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}}
 
 
 class HeadRepurposer(MetaModelRepurposer):

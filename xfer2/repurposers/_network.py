@@ -19,7 +19,7 @@ from xfer2.data.augmentation import Augmentation
 from xfer2.data.batches import open_batches
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features
-from xfer2.model_handler import archive, params, targets
+from xfer2.model_handler import archive, targets
 from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
@@ -238,9 +238,6 @@ class NeuralNetworkRepurposer(Repurposer):
         for name, value in self._learn(self._read_source(), X, y).items():
             setattr(self, name, value)
         return self
-
-    def _read_source(self) -> Network:
-        return params.cast(super()._read_source(), "float32")
 
     def _learn(self, source: Network, X: Any, y: Any) -> dict[str, Any]:
         """Build the target of a source and train it; the learned attributes by name."""

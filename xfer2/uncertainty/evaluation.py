@@ -57,6 +57,7 @@ class Evaluation:
     labels: np.ndarray
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", np.asarray(self.labels))
         label_codes("Evaluation", self.labels, self.prediction.classes, len(self.prediction))
 
     def __len__(self) -> int:

@@ -82,8 +82,20 @@ def data_edges(graph: Graph, node: Node, known_parameters: Collection[str] = ())
 
 
 def parameters_of(graph: Graph, layers: Iterable[str], known_parameters: Collection[str] = ()) -> tuple[str, ...]:
-    """Parameters that these layers take directly, through their edges and not by the look of a name."""
-    taken = {edge.node for name in layers for edge in graph.layer(name).inputs}
+    """Parameters that these layers take, through their edges and not by the look of a name.
+
+    A weight that is computed of parameters alone (scaled, normalised, several joined for an LSTM) counts with its layer.
+    """
+    nodes = [graph.layer(name) for name in layers]
+    taken = {edge.node for node in nodes for edge in node.inputs}
+    computed = {edge.node for node in nodes for edge in node.inputs[1:] if not graph.by_name[edge.node].is_variable}
+    if computed:
+        alone = set[str]()
+        for node in graph.nodes:
+            if _role(graph, node.name, known_parameters) == "parameter" if node.is_variable else (
+                    node.inputs and all(edge.node in alone for edge in node.inputs)):
+                alone.add(node.name)
+        taken |= ancestors(graph, computed & alone)
     return tuple(name for name in graph.variable_names
                  if name in taken and _role(graph, name, known_parameters) == "parameter")
 
