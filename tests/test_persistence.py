@@ -93,10 +93,10 @@ def test_a_file_cut_short_or_missing_is_refused_by_name(saved):
         read_directory(saved)
 
 
-@pytest.mark.parametrize("version", [3, 1, 0, "2", None])
+@pytest.mark.parametrize("version", [4, 2, 0, "3", None])
 def test_another_format_is_refused(saved, version):
     change_manifest(saved, format=version)
-    with pytest.raises(PersistenceError, match=rf"has format {version!r}; this version of xfer2 reads format 2"):
+    with pytest.raises(PersistenceError, match=rf"has format {version!r}; this version of xfer2 reads format 3"):
         read_directory(saved)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from xfer2.exceptions import PersistenceError
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 _COLLECTIONS: Mapping[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 

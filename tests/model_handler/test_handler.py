@@ -348,3 +348,21 @@ def test_the_picture_has_every_layer_and_marks_the_frozen():
     assert all(f"{name}\\n" in source for name in NETWORKS["residual"].graph.layer_names)
     assert source.count("lightblue") == 1
     assert "4x8x8" in source
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda h: h.add_layer_bottom([]), ParameterError, "add_layer_bottom: layer_list must be a layer, or a list of layers"),
+    (lambda h: h.add_layer_top(3), ParameterError, "add_layer_top: layer_list must be a Module"),
+    (lambda h: h.rename("conv1", 3), ParameterError, "rename: new must be a name; got 3"),
+    (lambda h: h.update_sym("x"), ParameterError, "update_sym: new_symbol must be a symbol; got 'x'"),
+    (lambda h: h.summary(dat=(3, 8, 8)), ParameterError, "summary: the inputs must be among data; got 'dat'"),
+    (lambda h: h.export_onnx("x.onnx", dat=(3, 8, 8)), ParameterError, "export_onnx: the inputs must be among data"),
+    (lambda h: h.truncate(["conv1"]), LayerNotFoundError, r"A layer is said by its name, a text; got \['conv1'\]"),
+    (lambda h: h.save_symbol("no/such/folder/x"), ModelError, "save_symbol: 'no/such/folder/x-symbol.json' cannot be"),
+])
+def test_what_makes_no_sense_is_told_and_changes_nothing(call, error, message):
+    handler = handler_of("chain")
+    before = handler.network
+    with pytest.raises(error, match=message):
+        call(handler)
+    assert handler.network is before

@@ -43,12 +43,14 @@ def test_abstaining_above_the_limit_keeps_the_risk():
 
 
 @pytest.mark.parametrize("more", [{}, {"aleatoric": np.ones(200), "epistemic": np.zeros(200), "logits": np.ones((200, 3)),
-                                       "deviation": np.ones((200, 3)), "distances": {"mahalanobis": np.arange(200.0)}}])
+                                       "deviation": np.ones((200, 3)), "skipped": ["a.png: no image"],
+                                       "distances": {"mahalanobis": np.arange(200.0)}}])
 def test_what_is_written_is_read(more):
     evaluation = some_evaluation(**more)
     again = Evaluation.from_bytes(evaluation.to_bytes())
     assert again.prediction.to_frame().equals(evaluation.prediction.to_frame())
     assert again.labels.tolist() == evaluation.labels.tolist()
+    assert list(again.prediction.skipped) == list(evaluation.prediction.skipped)
     assert (again.prediction.logits is None) == (evaluation.prediction.logits is None)
     assert evaluation.to_bytes() == evaluation.to_bytes()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xfer2._mxnet import Block, Module, Symbol, mx
-from xfer2._validation import as_names, check_integer, check_shape, parameter_error
+from xfer2._validation import as_names, check_integer, check_kind, check_shape, parameter_error
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import ModelError
 from xfer2.features.engines.mxnet import MxnetEngine, devices
@@ -147,17 +148,15 @@ class ModelHandler:
         dict of str to tuple of int or None
             None where a shape does not follow from what is known.
         """
-        unknown = [name for name in input_shapes if name not in self.network.inputs]
-        if unknown:
-            raise parameter_error("infer_shapes", "the inputs", f"among {', '.join(self.network.inputs)}", unknown[0])
-        changed = replace(self.network, input_shapes={**self.network.input_shapes, **_shapes("infer_shapes", input_shapes)})
+        shapes_of_inputs = {**self.network.input_shapes, **self._shapes("infer_shapes", input_shapes)}
+        changed = replace(self.network, input_shapes=shapes_of_inputs)
         shapes = symbols.layer_shapes(changed)
         self.network = changed
         return shapes
 
     def summary(self, **input_shapes: Shape) -> summary.Summary:
         """The network as a table: layer, type, output shape, parameters, FLOPs, frozen."""
-        return summary.summarize(self.network, _shapes("summary", input_shapes))
+        return summary.summarize(self.network, self._shapes("summary", input_shapes))
 
     def diff(self, other: Any) -> str:
         """What is different in `other` (anything `ModelHandler` reads), a line each; empty where nothing is."""
@@ -165,7 +164,7 @@ class ModelHandler:
 
     def visualize_net(self, **input_shapes: Shape) -> Any:
         """The graph as a picture: a ``graphviz.Digraph``, which notebooks show and ``.render(path)`` writes."""
-        return picture.draw(self.network, _shapes("visualize_net", input_shapes))
+        return picture.draw(self.network, self._shapes("visualize_net", input_shapes))
 
     def plot(self, ax: Any = None, **input_shapes: Shape) -> Any:
         """The graph as a matplotlib picture, frozen layers marked; gives the Axes: ``.figure.savefig(path)`` writes it.
@@ -177,7 +176,7 @@ class ModelHandler:
         **input_shapes : tuple of int
             Shapes of inputs, without the batch axis, where the network does not know them.
         """
-        return plot_network(*picture.layers_and_edges(self.network, _shapes("plot", input_shapes)), ax)
+        return plot_network(*picture.layers_and_edges(self.network, self._shapes("plot", input_shapes)), ax)
 
     def copy(self) -> ModelHandler:
         """A handler of the same network; edits of one do not touch the other."""
@@ -208,11 +207,11 @@ class ModelHandler:
 
         Parameters without values stay without until they are trained, or drawn by `reinitialize`.
         """
-        return self._become(edits.add_top(self.network, _networks(layer_list)))
+        return self._become(edits.add_top(self.network, _networks("add_layer_top", layer_list)))
 
     def add_layer_bottom(self, layer_list: Any) -> ModelHandler:
         """Put layers between the input and its readers, the first one lowest."""
-        return self._become(edits.add_bottom(self.network, _networks(layer_list), self.data_name))
+        return self._become(edits.add_bottom(self.network, _networks("add_layer_bottom", layer_list), self.data_name))
 
     def truncate(self, layer: str) -> ModelHandler:
         """Keep all up to and including one layer, which becomes the only output."""
@@ -246,6 +245,7 @@ class ModelHandler:
 
     def rename(self, old: str, new: str) -> ModelHandler:
         """Rename a layer, and with it its own parameters ``OLD_weight`` to ``NEW_weight``; or rename an input."""
+        check_kind("rename", "new", new, str, "a name")
         return self._become(edits.rename(self.network, old, new))
 
     def replace_head(self, num_classes: int, seed: int | None = None) -> ModelHandler:
@@ -298,6 +298,7 @@ class ModelHandler:
 
     def update_sym(self, new_symbol: Symbol) -> ModelHandler:
         """Put another symbol in the graph's place; parameters that it does not have are dropped."""
+        check_kind("update_sym", "new_symbol", new_symbol, mx.sym.Symbol, "a symbol")
         return self._become(edits.with_graph(self.network, symbols.from_symbol(new_symbol)))
 
     # --- what can be made of it -----------------------------------------------------------------------------------
@@ -342,13 +343,23 @@ class ModelHandler:
 
     def save_symbol(self, model_name: str) -> None:
         """Write ``MODEL_NAME-symbol.json`` only."""
-        self.symbol.save(f"{model_name}-symbol.json")
+        path = f"{model_name}-symbol.json"
+        try:
+            Path(path).write_text(self.symbol.tojson(), encoding="utf-8")
+        except OSError as error:
+            raise ModelError(f"save_symbol: {path!r} cannot be written: {error.strerror}.") from error
 
     def export_onnx(self, path: str, **input_shapes: Shape) -> None:
         """Write an ONNX file with a dynamic batch axis."""
-        targets.save_onnx(self.network, path, _shapes("export_onnx", input_shapes))
+        targets.save_onnx(self.network, path, self._shapes("export_onnx", input_shapes))
 
     # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _shapes(self, owner: str, given: Mapping[str, Any]) -> dict[str, Shape]:
+        unknown = [name for name in given if name not in self.network.inputs]
+        if unknown:
+            raise parameter_error(owner, "the inputs", f"among {', '.join(self.network.inputs)}", unknown[0])
+        return {name: check_shape(owner, name, shape) for name, shape in given.items()}
 
     def _become(self, network: Network) -> ModelHandler:
         self.network = network
@@ -371,9 +382,8 @@ class ModelHandler:
         return names
 
 
-def _shapes(owner: str, given: Mapping[str, Any]) -> dict[str, Shape]:
-    return {name: check_shape(owner, name, shape) for name, shape in given.items()}
-
-
-def _networks(layer_list: Any) -> list[Network]:
-    return [sources.read(layer) for layer in (layer_list if isinstance(layer_list, list) else [layer_list])]
+def _networks(owner: str, layer_list: Any) -> list[Network]:
+    layers = layer_list if isinstance(layer_list, list) else [layer_list]
+    if not layers:
+        raise parameter_error(owner, "layer_list", "a layer, or a list of layers", layer_list)
+    return [sources.read(layer, owner, "layer_list") for layer in layers]

@@ -154,6 +154,6 @@ def _flops(node: Node, output: Shape | None, weight: Shape | None) -> int | None
         positions = math.prod(output[1:]) if node.op == "Convolution" else math.prod(output[:-1])
         return 2 * math.prod(weight) * positions
     if node.op == "Deconvolution" and weight is not None:
-        stride = ast.literal_eval(node.attrs.get("stride", "(1,)"))
+        stride = ast.literal_eval(node.attrs.get("stride", "(1,)").replace("L", ""))  # Python 2 wrote (2L, 2L)
         return 2 * math.prod(weight) * math.prod(output[1:]) // math.prod(stride)
     return math.prod(output)

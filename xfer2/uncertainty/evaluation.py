@@ -99,7 +99,8 @@ class Evaluation:
         """A ``.npz`` file without pickle."""
         told = self.prediction
         arrays = {"probabilities": told.probabilities, "classes": np.asarray(told.classes), "ids": np.asarray(told.ids),
-                  "labels": np.asarray(self.labels), **{f"distance:{name}": v for name, v in told.distances.items()},
+                  "labels": np.asarray(self.labels), "skipped": np.asarray(list(told.skipped), str),
+                  **{f"distance:{name}": v for name, v in told.distances.items()},
                   **{name: getattr(told, name) for name in _PARTS if getattr(told, name) is not None}}
         content = io.BytesIO()
         np.savez(content, **{name: np.asarray(a, str) if a.dtype.kind == "O" else a for name, a in arrays.items()})
@@ -119,6 +120,7 @@ class Evaluation:
                 arrays = {name: file[name] for name in file.files}
             distances = {name.partition(":")[2]: a for name, a in arrays.items() if name.startswith("distance:")}
             prediction = Prediction(arrays["probabilities"], arrays["classes"], arrays["ids"].tolist(), distances=distances,
+                                    skipped=arrays["skipped"].tolist(),
                                     **{name: arrays[name] for name in _PARTS if name in arrays})
             return cls(prediction, arrays["labels"])
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
