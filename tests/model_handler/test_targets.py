@@ -1,17 +1,15 @@
 """What a network becomes: a block and a Module that train and freeze, a checkpoint, an ONNX file."""
 
 import json
-from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from helpers import chain_symbol, inputs_for, small_networks, with_values
 from model_handler.running import assert_same, block_outputs, computed
 
 from xfer2._mxnet import mx
 from xfer2.exceptions import MissingParametersError, ModelError
-from xfer2.model_handler import ModelHandler, Network, Preprocessing, params, sources, targets
+from xfer2.model_handler import ModelHandler, Preprocessing, params, sources, targets
 
 NETWORKS = small_networks()
 RESIDUAL = NETWORKS["residual"]
@@ -185,6 +183,32 @@ def test_saving_over_a_checkpoint_replaces_it(tmp_path):
     assert sources.read(prefix).graph == NETWORKS["inception"].graph
 
 
+def test_saving_over_a_checkpoint_leaves_no_record_of_the_earlier_one(tmp_path):
+    prefix = str(tmp_path / "net")
+    handler = ModelHandler(NETWORKS["chain"])
+    handler.preprocessing = {"input_shape": (3, 8, 8)}
+    handler.save(prefix)
+    (tmp_path / "net2-preprocessing.json").write_text("{}")
+    assert len(ModelHandler(NETWORKS["residual"]).save(prefix)) == 2
+    assert ModelHandler(prefix).preprocessing is None
+    assert (tmp_path / "net2-preprocessing.json").is_file()
+
+
+def test_what_would_not_be_read_back_is_not_saved(tmp_path):
+    prefix = str(tmp_path / "net[1]")
+    old, new = NETWORKS["chain"], ModelHandler(NETWORKS["chain"]).reinitialize("fc2", seed=1).network
+    targets.save_checkpoint(old, prefix, 7)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ModelError, match=r"epoch 0 .*net\[1\]-0007.params is of a later epoch.*epoch=7 or a later"):
+        ModelHandler(new).save(prefix)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    for epoch in (7, 12345):
+        targets.save_checkpoint(new, prefix, epoch)
+        assert_same([sources.read(prefix).params["fc2_weight"].asnumpy()], [new.params["fc2_weight"].asnumpy()])
+    (tmp_path / "net[1]2-0009.params").write_text("of another prefix")
+    targets.save_checkpoint(old, str(tmp_path / "net"), 3)
+
+
 def test_names_beyond_ascii_are_saved_and_read(tmp_path):
     network = ModelHandler(NETWORKS["chain"]).rename("fc2", "größe").network
     targets.save_checkpoint(network, str(tmp_path / "net"))
@@ -197,45 +221,6 @@ def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(MissingParametersError, match=r"save needs values for all parameters"):
         targets.save_checkpoint(sources.read(chain_symbol()), str(tmp_path / "net"))
     assert list(tmp_path.iterdir()) == []
-
-
-# --- ONNX ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("name", ["chain", "residual", "inception"])
-def test_onnx_agrees_with_mxnet(name, count, tmp_path):
-    network = NETWORKS[name]
-    path = str(tmp_path / "net.onnx")
-    targets.save_onnx(network, path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    assert [value.name for value in session.get_inputs()] == ["data"]
-    inputs = inputs_for(network, count)
-    found = session.run(None, inputs)
-    np.testing.assert_allclose(found[0], computed(network, inputs)[0], rtol=1e-5, atol=1e-5)
-
-
-def test_onnx_of_a_network_with_a_label_takes_data_only(tmp_path):
-    path = str(tmp_path / "net.onnx")
-    ModelHandler(softmax_chain()).export_onnx(path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    found = session.run(None, {"data": IMAGES})[0]
-    np.testing.assert_allclose(found, computed(softmax_chain(), {"data": IMAGES})[0], rtol=1e-5, atol=1e-6)
-
-
-def test_onnx_needs_shapes_and_values(tmp_path):
-    old = NETWORKS["chain"]
-    with pytest.raises(ModelError, match=r"needs the shape of the input 'data'.*data=\(3, 224, 224\)"):
-        targets.save_onnx(Network(old.graph, old.arg_params, old.aux_params), str(tmp_path / "net.onnx"))
-    with pytest.raises(MissingParametersError, match=r"export_onnx needs values"):
-        targets.save_onnx(sources.read(chain_symbol()), str(tmp_path / "net.onnx"))
-
-
-def test_an_operator_without_a_translation_is_a_model_error_and_leaves_no_file(tmp_path):
-    network = with_values(mx.sym.erfinv(mx.sym.var("data"), name="odd"), data=(3,))
-    with pytest.raises(ModelError, match=r"The network has no ONNX form"):
-        targets.save_onnx(network, str(tmp_path / "net.onnx"))
-    assert list(Path(tmp_path).iterdir()) == []
 
 
 def test_a_training_block_computes_the_same_and_is_read_back():

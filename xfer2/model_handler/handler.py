@@ -16,7 +16,7 @@ from xfer2.exceptions import ModelError
 from xfer2.features.engines.mxnet import MxnetEngine, devices
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features
-from xfer2.model_handler import edits, params, picture, sources, summary, symbols, targets
+from xfer2.model_handler import edits, onnx_export, params, picture, sources, summary, symbols, targets
 from xfer2.model_handler.graph import edit, query
 from xfer2.model_handler.network import Network, Preprocessing
 from xfer2.visualization.network_graph import plot_network
@@ -351,7 +351,7 @@ class ModelHandler:
 
     def export_onnx(self, path: str, **input_shapes: Shape) -> None:
         """Write an ONNX file with a dynamic batch axis."""
-        targets.save_onnx(self.network, path, self._shapes("export_onnx", input_shapes))
+        onnx_export.save_onnx(self.network, path, self._shapes("export_onnx", input_shapes))
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

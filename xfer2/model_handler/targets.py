@@ -1,8 +1,10 @@
-"""Network -> a Gluon block, a Module, a checkpoint on disk, an ONNX file."""
+"""Network -> a Gluon block, a Module, a checkpoint on disk."""
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Collection, Iterable, Iterator
@@ -11,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from xfer2._mxnet import Block, Module, mx
-from xfer2._optional import require
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
 from xfer2.model_handler.graph import edit, query
@@ -126,25 +127,39 @@ def from_block(network: Network, block: Block) -> Network:
 def save_checkpoint(network: Network, prefix: str, epoch: int = 0) -> list[str]:
     """Write ``PREFIX-symbol.json``, ``PREFIX-EPOCH.params`` and, where known, ``PREFIX-preprocessing.json``.
 
-    Plain MXNet loads the first two. Each file is written under a temporary name and renamed.
+    Plain MXNet loads the first two. Each file is written under a temporary name and renamed. A preprocessing record of an
+    earlier checkpoint of that prefix is removed where the network has none.
 
     Returns
     -------
     list of str
         The paths written.
+
+    Raises
+    ------
+    ModelError
+        There is no such folder, or the prefix has parameters of a later epoch: those are what is read back.
     """
     params.require_values(network, "save")
     folder = os.path.dirname(prefix) or "."
     if not os.path.isdir(folder):
         raise ModelError(f"Cannot save to {prefix!r}: there is no folder {folder!r}.")
+    later = _later_epoch(prefix, epoch)
+    if later is not None:
+        raise ModelError(f"Cannot save epoch {epoch} to {prefix!r}: {prefix}-{later:04d}.params is of a later epoch, and it "
+                         f"is what would be read. Choose another prefix, save with epoch={later} or a later one, or "
+                         "remove that file.")
     arrays = {**{f"arg:{k}": v for k, v in network.arg_params.items()},
               **{f"aux:{k}": v for k, v in network.aux_params.items()}}
     texts = {f"{prefix}-symbol.json": symbols.to_symbol(network.graph).tojson()}
+    record = f"{prefix}-preprocessing.json"
     if network.preprocessing is not None:
-        texts[f"{prefix}-preprocessing.json"] = network.preprocessing.to_json()
+        texts[record] = network.preprocessing.to_json()
     params_path = f"{prefix}-{epoch:04d}.params"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         mx.nd.save(os.path.join(scratch, "params"), arrays)
+        if network.preprocessing is None:  # first: another network's record beside this one would be believed
+            Path(record).unlink(missing_ok=True)
         os.replace(os.path.join(scratch, "params"), params_path)
         for path, text in texts.items():
             Path(scratch, "text").write_text(text, encoding="utf-8")
@@ -152,38 +167,8 @@ def save_checkpoint(network: Network, prefix: str, epoch: int = 0) -> list[str]:
     return [*texts, params_path]
 
 
-def save_onnx(network: Network, path: str, input_shapes: dict[str, tuple[int, ...]] | None = None) -> None:
-    """Write an ONNX file (batch axis dynamic), with parameters as initializers only, so that runtimes can fold them.
-
-    Raises
-    ------
-    ModelError
-        An operator has no ONNX translation, or the shape of an input is not known.
-    """
-    params.require_values(network, "export_onnx")
-    onnx = require("onnx", "export_onnx", "onnx<1.17")
-    shapes = {**network.input_shapes, **(input_shapes or {})}
-    unknown = [name for name in network.inputs if name not in shapes]
-    if unknown:
-        raise ModelError(f"export_onnx needs the shape of the input {unknown[0]!r}; give it without the batch axis, for "
-                         f"example export_onnx(path, {unknown[0]}=(3, 224, 224)).")
-    graph = edit.as_inference(network.graph)
-    for node in graph.nodes:  # the translation takes a missing "flatten" for False, MXNet for True
-        if node.op == "FullyConnected" and "flatten" not in node.attrs:
-            graph = edit.set_attrs(graph, node.name, {"flatten": "True"})
-    known = [(1, *shapes[name]) for name in network.inputs]
-    batched = [("batch", *shapes[name]) for name in network.inputs]
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".") as scratch:
-        written = os.path.join(scratch, "model.onnx")
-        try:
-            mx.onnx.export_model(symbols.to_symbol(graph), dict(network.params), known, "float32", written,
-                                 dynamic=True, dynamic_input_shapes=batched)
-        except (AttributeError, NotImplementedError, KeyError, ValueError, RuntimeError) as error:
-            raise ModelError(f"The network has no ONNX form: {symbols.first_line(error)}") from error
-        model = onnx.load(written)
-        initialized = {tensor.name for tensor in model.graph.initializer}
-        kept = [value for value in model.graph.input if value.name not in initialized]
-        del model.graph.input[:]
-        model.graph.input.extend(kept)
-        onnx.save(model, written)
-        os.replace(written, path)
+def _later_epoch(prefix: str, epoch: int) -> int | None:
+    """The newest epoch of which the prefix has parameters, where that is later than `epoch`."""
+    found = [int(match[1]) for path in glob.glob(f"{glob.escape(prefix)}-*.params")
+             if (match := re.match(r"^-(\d{4,})\.params$", path[len(prefix):]))]
+    return max((number for number in found if number > epoch), default=None)

@@ -1,7 +1,8 @@
 """Pure edits of graphs of every shape: what they keep, and what they refuse."""
 
+import numpy as np
 import pytest
-from helpers import chain_symbol, inception_symbol, residual_symbol, two_input_symbol, two_output_symbol
+from helpers import chain_symbol, inception_symbol, residual_symbol, two_input_symbol, two_output_symbol, with_values
 
 from xfer2._mxnet import mx
 from xfer2.exceptions import LayerNotFoundError, ModelError
@@ -206,13 +207,55 @@ def test_resize_head_refuses_a_shared_weight():
     ("SoftmaxOutput", "softmax"), ("LogisticRegressionOutput", "sigmoid"), ("LinearRegressionOutput", "_copy"),
     ("MAERegressionOutput", "_copy")])
 def test_output_layers_become_what_they_compute_without_a_label(operator, inference):
-    symbol = getattr(mx.sym, operator)(mx.sym.var("data"), name="out")
+    symbol = getattr(mx.sym, operator)(mx.sym.Flatten(mx.sym.var("data"), name="flat"), name="out")
     graph = edit.as_inference(symbols.from_symbol(symbol))
     assert graph.by_name["out"].op == inference
     assert graph.variable_names == ("data",)
     values = mx.nd.array([[0.5, -1.0, 2.0]])
     with_label = symbol.eval(data=values, out_label=mx.nd.zeros(1 if operator == "SoftmaxOutput" else (1, 3)))[0]
     assert symbols.to_symbol(graph).eval(data=values)[0].asnumpy().tolist() == pytest.approx(with_label.asnumpy(), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (3, 2, 2)])
+@pytest.mark.parametrize("attrs", [{}, {"preserve_shape": True}, {"multi_output": True}], ids=["all", "last", "channels"])
+def test_a_softmax_output_normalises_over_the_same_axes_without_its_label(attrs, shape):
+    """As in training: with oneDNN, MXNet 1.9.1 takes the last axis alone at inference with four axes, and only then."""
+    data = mx.sym.var("data")
+    names = mx.sym.Activation(data, act_type="tanh", name="out_flat")  # the name that a new layer would like to have
+    symbol = mx.sym.SoftmaxOutput(names, name="out", **attrs)
+    graph = edit.as_inference(symbols.from_symbol(symbol))
+    values = mx.nd.array(np.random.default_rng(0).normal(size=(2, *shape)))
+    label = shape[1:] if "multi_output" in attrs else shape[:-1]
+    bound = symbol.bind(mx.cpu(), {"data": values, "out_label": mx.nd.zeros((2, *label))})
+    with_label = bound.forward(is_train=True)[0].asnumpy()
+    found = symbols.to_symbol(graph).eval(data=values)[0].asnumpy()
+    assert found.shape == with_label.shape
+    np.testing.assert_allclose(found, with_label, rtol=1e-5)
+
+
+@pytest.mark.parametrize("below", [
+    lambda x: mx.sym.FullyConnected(x, num_hidden=4, name="fc"),
+    lambda x: mx.sym.Dropout(mx.sym.FullyConnected(x, num_hidden=4, name="fc"), name="dropout"),
+    lambda x: mx.sym.Activation(mx.sym.Flatten(x, name="flat"), act_type="relu", name="relu"),
+    lambda x: mx.sym.reshape(x, shape=(0, -1), name="reshape")], ids=["dense", "dropout", "flat", "reshape"])
+def test_the_softmax_of_a_matrix_stays_one_layer(below):
+    graph = symbols.from_symbol(mx.sym.SoftmaxOutput(below(mx.sym.var("data")), name="out"))
+    changed = edit.as_inference(graph)
+    assert changed.layer_names == graph.layer_names
+    assert changed.by_name["out"].op == "softmax"
+
+
+@pytest.mark.parametrize("below", [
+    lambda x: mx.sym.FullyConnected(x, num_hidden=4, flatten=False, name="fc"),
+    lambda x: mx.sym.reshape(x, shape=(0, -2), name="reshape"),
+    lambda x: mx.sym.reshape(x, shape=(0, -1, 2), name="reshape")], ids=["dense", "rest", "three"])
+def test_the_softmax_of_what_may_be_no_matrix_is_over_all_but_the_batch(below):
+    symbol = mx.sym.SoftmaxOutput(below(mx.sym.var("data")), name="out")
+    network = with_values(symbol, data=(3, 4))
+    values = {**network.params, "data": mx.nd.array(np.random.default_rng(0).normal(size=(2, 3, 4)))}
+    found = symbols.to_symbol(edit.as_inference(network.graph)).eval(**values)[0].asnumpy()
+    np.testing.assert_allclose(found.reshape(2, -1).sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(found, symbol.eval(**values, out_label=mx.nd.zeros(found.shape[:-1]))[0].asnumpy(), rtol=1e-5)
 
 
 def test_unknown_layers_are_refused_by_every_edit():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
@@ -11,6 +12,9 @@ from xfer2.model_handler.graph.model import Edge, Graph, Node
 
 Known = Collection[str]
 _SUMS = frozenset({"elemwise_add", "_Plus", "_plus", "_add"})
+_RANK_KEPT = _SUMS | {
+    "Activation", "LeakyReLU", "BatchNorm", "LayerNorm", "Dropout", "_copy", "identity", "Cast", "BlockGrad", "relu", "clip",
+    "L2Normalization", "softmax", "log_softmax", "_mul_scalar", "_div_scalar", "_plus_scalar", "_minus_scalar"}
 _HEAD_SIZES = {"FullyConnected": "num_hidden", "Convolution": "num_filter"}
 
 
@@ -217,7 +221,7 @@ def add_bottom(graph: Graph, layers: Iterable[Graph], data_name: str, known: Kno
 def as_inference(graph: Graph) -> Graph:
     """Output layers that take a label replaced by what they compute without one: a softmax, a sigmoid, a copy."""
     labels = query.variables_with_role(graph, "label")
-    nodes = tuple(_without_label(node) for node in graph.nodes if node.name not in labels)
+    nodes = tuple(new for node in graph.nodes if node.name not in labels for new in _without_label(graph, node))
     return Graph(nodes, graph.outputs, graph.attrs)
 
 
@@ -249,14 +253,41 @@ def _is_global_average(node: Node) -> bool:
             and node.attrs.get("layout", "None") in ("None", "NCW", "NCHW", "NCDHW"))
 
 
-def _without_label(node: Node) -> Node:
+def _without_label(graph: Graph, node: Node) -> tuple[Node, ...]:
     if node.op not in query.LOSS_OUTPUTS:
-        return node
+        return (node,)
     inputs = node.inputs[:1]
-    if node.op in ("SoftmaxOutput", "Softmax"):
-        axis = "1" if node.attrs.get("multi_output") in ("True", "1", "true") else "-1"
-        return Node(node.name, "softmax", {"axis": axis}, inputs)
-    return Node(node.name, "sigmoid" if node.op == "LogisticRegressionOutput" else "_copy", {}, inputs)
+    if node.op not in ("SoftmaxOutput", "Softmax"):
+        return (Node(node.name, "sigmoid" if node.op == "LogisticRegressionOutput" else "_copy", {}, inputs),)
+    if _is_on(node, "multi_output"):
+        return (Node(node.name, "softmax", {"axis": "1"}, inputs),)
+    if _is_on(node, "preserve_shape") or _is_matrix(graph, inputs[0]):
+        return (Node(node.name, "softmax", {"axis": "-1"}, inputs),)
+    # SoftmaxOutput makes all figures of an example, of whatever shape, add up to 1. (With four axes MXNet 1.9.1 does so in
+    # training, and at inference without oneDNN; with oneDNN it then takes the last axis.)
+    flat, softmax = (_free_name(graph, f"{node.name}_{part}") for part in ("flat", "softmax"))
+    return (Node(flat, "Flatten", {}, inputs), Node(softmax, "softmax", {"axis": "-1"}, (Edge(flat),)),
+            Node(node.name, "reshape_like", {}, (Edge(softmax), inputs[0])))
+
+
+def _is_on(node: Node, attr: str) -> bool:
+    return node.attrs.get(attr) in ("True", "true", "1")
+
+
+def _is_matrix(graph: Graph, edge: Edge) -> bool:
+    """Whether a value has a batch axis and one more for certain; shapes of inputs are not in the graph."""
+    node = graph.by_name[edge.node]
+    while node.op in _RANK_KEPT:
+        node = graph.by_name[node.inputs[0].node]
+    if node.op in ("Reshape", "reshape"):
+        return bool(re.fullmatch(r"[(\[]\s*(0|-1|[1-9]\d*)L?\s*,\s*(0|-1|[1-9]\d*)L?\s*[)\]]", node.attrs.get("shape", "")))
+    return node.op == "Flatten" or (node.op == "FullyConnected" and ("flatten" not in node.attrs or _is_on(node, "flatten")))
+
+
+def _free_name(graph: Graph, name: str) -> str:
+    while name in graph.by_name:
+        name += "_"
+    return name
 
 
 def _rewire(graph: Graph, routes: Mapping[tuple[str, int], Edge], gone: Collection[str] = (),

@@ -1,0 +1,290 @@
+"""Network -> an ONNX file that ONNX Runtime has run and that computes what MXNet computes."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from xfer2._mxnet import mx
+from xfer2._optional import require
+from xfer2._validation import parameter_error
+from xfer2.exceptions import ModelError
+from xfer2.model_handler import params, symbols
+from xfer2.model_handler.graph import edit, query
+from xfer2.model_handler.graph.model import Edge, Graph, Node
+from xfer2.model_handler.network import Network
+
+_OPSET = 13  # the newest that MXNet's translations were written for; what they write is wrong under newer ones
+_TOLERANCE = 1e-4
+_DEFAULTS = {  # of MXNet, where the translation takes a missing attribute for another value
+    "FullyConnected": {"flatten": "True"}, "LRN": {"knorm": "2"}, "Deconvolution": {"no_bias": "True"}}
+_WHOLE_NUMBERS = {  # operators that count by an input: which one, and the least that it may be
+    "Embedding": (0, 0), "take": (1, 0), "gather_nd": (1, 0), "one_hot": (0, 0),
+    "SequenceMask": (1, 1), "SequenceReverse": (1, 1), "softmax": (1, 1)}
+_ORDERING = frozenset({"_contrib_box_nms", "topk", "argsort", "sort"})
+_REMEDY = "Replace that layer, or export the part of the network below it (truncate, extract)."
+
+
+def save_onnx(network: Network, path: str, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+    """Write an ONNX file (batch axis dynamic), with parameters as initializers only, so that runtimes can fold them.
+
+    The file gets its name after ONNX Runtime has computed with it what MXNet computes, on one random batch: MXNet's
+    translation of some layers is wrong, and says nothing. Of what is sorted (a detector's boxes), what goes into the sorting
+    is compared, and of what comes out the shapes.
+
+    Parameters
+    ----------
+    network : Network
+    path : str
+    input_shapes : mapping of str to tuple of int, optional
+        Without the batch axis; they take the place of the network's own record.
+
+    Raises
+    ------
+    ModelError
+        An operator has no ONNX translation, the shape of an input is not known, there is no such folder, or the file does
+        not load or gives figures that differ from MXNet's by more than 1e-4 of the largest. No file is left then.
+    ParameterError, DataError
+        A shape is given for what is no input, or does not fit the network.
+    """
+    params.require_values(network, "export_onnx")
+    onnx = require("onnx", "export_onnx", "onnx<1.17")
+    runtime = require("onnxruntime", "export_onnx", "onnxruntime")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise ModelError(f"Cannot export to {path!r}: there is no folder {folder!r}. Make it first.")
+    if os.path.isdir(path):
+        raise ModelError(f"Cannot export to {path!r}: it is a folder. Give the path of a file.")
+    shapes = _known_shapes(network, input_shapes or {})
+    model = _translated(onnx, network, shapes)
+    part = _below_ordering(network)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        written, other = (os.path.join(scratch, name) for name in ("model.onnx", "part.onnx"))
+        onnx.save(model, written)
+        _check(runtime, written, network, shapes, figures=part is network)
+        if part is not None and part is not network:
+            onnx.save(_translated(onnx, part, shapes), other)
+            _check(runtime, other, part, shapes)
+        os.replace(written, path)
+
+
+def _known_shapes(network: Network, given: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    for name in given:
+        if name not in network.inputs:
+            raise parameter_error("export_onnx", "the inputs", f"among {', '.join(network.inputs)}", name)
+    shapes = {**network.input_shapes, **given}
+    unknown = [name for name in network.inputs if name not in shapes]
+    if unknown:
+        raise ModelError(f"export_onnx needs the shape of the input {unknown[0]!r}; give it without the batch axis, for "
+                         f"example export_onnx(path, {unknown[0]}=(3, 224, 224)).")
+    symbols.shapes_for_data(network, shapes)
+    return shapes
+
+
+def _translated(onnx: Any, network: Network, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    graph, values = _spelled_out(network, shapes)
+    symbol = symbols.to_symbol(graph)
+    names = [name for name in symbol.list_inputs() if name not in values]  # the translation reads shapes in this order
+    known = [(1, *shapes[name]) for name in names]
+    batched = [("batch", *shapes[name]) for name in names]
+    types = [onnx.TensorProto.FLOAT] * len(names)
+    converter = mx.onnx.mx2onnx._export_onnx.MXNetGraph()
+    try:
+        # not mx.onnx.export_model, which stamps the newest opset that the onnx package knows on what is written for 13
+        with _checked_as_opset(onnx, _OPSET):
+            made = converter.create_onnx_graph_proto(symbol, values, known, types, opset_version=_OPSET, dynamic=True,
+                                                     dynamic_input_shapes=batched)
+        _, order = converter.get_outputs(symbol, values, known, "", types)
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError, RuntimeError,
+            onnx.checker.ValidationError) as error:
+        said = symbols.first_line(error) or type(error).__name__
+        raise ModelError(f"The network has no ONNX form: {said.rstrip('.')}. {_REMEDY}") from error
+    outputs = {value.name: value for value in made.output}
+    if len(outputs) != len(graph.outputs) or outputs.keys() != order.keys():
+        raise ModelError(f"The network has no ONNX form: of its {len(graph.outputs)} outputs MXNet translates "
+                         f"{len(outputs)}. Export each output alone (extract).")
+    inputs = {value.name: value for value in made.input}
+    for field, kept in ((made.input, [inputs[name] for name in network.inputs if name in inputs]),
+                        (made.output, [outputs[name] for name in order])):
+        copies = [type(value).FromString(value.SerializeToString()) for value in kept]
+        del field[:]
+        field.extend(copies)
+    return onnx.helper.make_model_gen_version(made, opset_imports=[onnx.helper.make_opsetid("", _OPSET)])
+
+
+@contextmanager
+def _checked_as_opset(onnx: Any, version: int) -> Iterator[None]:
+    """Let the onnx package check graphs as of one opset: MXNet's converter asks it to, and cannot tell it which."""
+    context = onnx.checker.DEFAULT_CONTEXT
+    before = context.opset_imports
+    context.opset_imports = {"": version}
+    try:
+        yield
+    finally:
+        context.opset_imports = before
+
+
+def _spelled_out(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Graph, dict[str, Any]]:
+    """The graph and its parameters with all said that MXNet means and its translation to ONNX leaves out."""
+    graph, values = edit.as_inference(network.graph), dict(network.params)
+    slopes = [node for node in graph.nodes if node.op == "LeakyReLU" and node.attrs.get("act_type") == "prelu"]
+    _, found = symbols.infer_shapes(network.with_graph(graph), shapes, outputs=[node.inputs[0] for node in slopes] or None)
+    ranks = {node.name: len(shape or ()) for node, shape in zip(slopes, found if slopes else [], strict=True)}
+    for node in graph.nodes:
+        missing = {key: value for key, value in _DEFAULTS.get(node.op or "", {}).items() if key not in node.attrs}
+        if missing:
+            graph = edit.set_attrs(graph, node.name, missing)
+        held = values.get(node.inputs[1].node) if len(node.inputs) > 1 else None
+        if held is None:
+            continue
+        if node.op == "BatchNorm" and node.attrs.get("fix_gamma", "True") in ("True", "true", "1"):
+            graph = _with_value(graph, values, node.name, mx.nd.ones_like(held))
+        elif ranks.get(node.name, 0) > 2 and held.ndim == 1:  # one slope a channel: ONNX would lay them along the last axis
+            graph = _with_value(graph, values, node.name, held.reshape((-1, *[1] * (ranks[node.name] - 2))))
+    return graph, values
+
+
+def _with_value(graph: Graph, values: dict[str, Any], layer: str, value: Any) -> Graph:
+    """Let one layer read `value` as its first parameter; a layer that shares the parameter keeps what it reads."""
+    old = graph.by_name[layer].inputs[1].node
+    if len(graph.consumers[old]) == 1:
+        values[old] = value
+        return graph
+    name = f"{layer}_{old}"
+    while name in graph.by_name:
+        name += "_"
+    values[name] = value
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.name == layer:
+            nodes.append(Node(name))
+            node = replace(node, inputs=(node.inputs[0], Edge(name), *node.inputs[2:]))
+        nodes.append(node)
+    return Graph(tuple(nodes), graph.outputs, graph.attrs)
+
+
+def _below_ordering(network: Network) -> Network | None:
+    """The network up to where it first puts examples' figures in order; itself where it does not, None if nothing is below.
+
+    Detectors sort boxes by their scores: where two all but tie, a difference of 1e-7 exchanges them and all that follows.
+    """
+    graph = network.graph
+    ordering = [node for node in graph.nodes if node.op in _ORDERING]
+    first = [node for node in ordering if not any(
+        other is not node and other.name in query.ancestors(graph, [node.name]) for other in ordering)]
+    above = {node.name for node in ordering}
+    kept = [edge for edge in graph.outputs if not above & query.ancestors(graph, [edge.node])]
+    if len(kept) == len(graph.outputs):
+        return network
+    kept += [edge for node in first for edge in query.data_edges(graph, node, network.params)
+             if not graph.by_name[edge.node].is_variable]
+    edges = list(dict.fromkeys(kept))
+    return network.with_graph(edit.prune(graph, edges)) if edges else None
+
+
+def _check(runtime: Any, written: str, network: Network, shapes: Mapping[str, tuple[int, ...]],
+           figures: bool = True) -> None:
+    """Raise unless ONNX Runtime computes with the file what MXNet computes with the network, or what has its shapes."""
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong here is said below
+    graph = edit.as_inference(network.graph)
+    batch, expected = _computed(network, graph, shapes)
+    try:
+        session = runtime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
+        found = session.run(None, {value.name: batch[value.name] for value in session.get_inputs()})
+    except Exception as error:  # ONNX Runtime's errors have no class in common below it
+        raise ModelError("The network has no ONNX form that works: ONNX Runtime cannot run what MXNet's translation wrote: "
+                         f"{symbols.first_line(error)} No file was written. {_REMEDY}") from error
+    for edge, one, two in zip(graph.outputs, expected, found, strict=True):
+        wrong = _disagreement(one, two, figures)
+        if wrong:
+            raise ModelError(f"The network has no ONNX form that is right: at the output {edge.node!r} MXNet gives "
+                             f"{wrong[0]} and ONNX Runtime {wrong[1]}, for one random batch. MXNet's translation of a layer "
+                             f"is wrong; no file was written. {_REMEDY}")
+
+
+def _disagreement(expected: np.ndarray, found: np.ndarray, figures: bool) -> tuple[str, str] | None:
+    """The two figures, or shapes, that differ most, where they differ by too much."""
+    if expected.shape != found.shape:
+        return f"shape {expected.shape}", f"shape {found.shape}"
+    if not figures:
+        return None
+    one, two = expected.astype("float64").ravel(), found.astype("float64").ravel()
+    scale = np.abs(one[np.isfinite(one)]).max(initial=1e-12)
+    close = np.isclose(two, one, rtol=0, atol=_TOLERANCE * scale, equal_nan=True)
+    if close.all():
+        return None
+    with np.errstate(invalid="ignore"):
+        worst = int(np.argmax(np.where(close, -1.0, np.nan_to_num(np.abs(two - one), nan=np.inf))))
+    return f"{one[worst]:.6g}", f"{two[worst]:.6g}"
+
+
+def _computed(network: Network, graph: Graph,
+              shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """A random batch, and what MXNet computes for it: of two examples, or of one where the network takes no two."""
+    symbol = symbols.to_symbol(graph)
+    operator = mx.nd.CachedOp(symbol)
+    said = ""
+    for count in (2, 1) if _takes_two(network.with_graph(graph), shapes) else (1,):
+        batch = _random_batch(network, graph, shapes, count)
+        values = {**network.params, **{name: mx.nd.array(array) for name, array in batch.items()}}
+        try:
+            outputs = operator(*[values[name] for name in symbol.list_inputs()])
+            listed = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+            return batch, [array.asnumpy() for array in listed]
+        except mx.MXNetError as error:
+            said = symbols.first_line(error)
+    raise ModelError(f"export_onnx compares the file with MXNet, which cannot compute the network itself: {said}")
+
+
+def _takes_two(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether every Reshape fits two examples: at one that does not, MXNet 1.9.1 writes over memory and ends the process."""
+    pairs = [edge for node in network.graph.nodes if node.op in ("Reshape", "reshape")
+             for edge in (node.inputs[0], Edge(node.name))]
+    try:
+        _, found = symbols.infer_shapes(network, shapes, batch_size=2, outputs=pairs or None)
+    except ModelError:
+        return False
+    sizes = [None if shape is None else math.prod(shape) for shape in found] if pairs else []
+    return sizes[::2] == sizes[1::2]
+
+
+def _random_batch(network: Network, graph: Graph, shapes: Mapping[str, tuple[int, ...]],
+                  count: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    batch = {name: random.normal(size=(count, *shapes[name])).astype("float32") for name in network.inputs}
+    for name, (low, high) in _whole_number_inputs(network, graph).items():
+        batch[name] = random.integers(low, max(high, low + 1), (count, *shapes[name])).astype("float32")
+    return batch
+
+
+def _whole_number_inputs(network: Network, graph: Graph) -> dict[str, tuple[int, int]]:
+    """The inputs that hold rows of a table or lengths, with the least value and the first that is too high.
+
+    A layer with parameters in between makes fractions of an input, whatever that was.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for node in graph.nodes:
+        position, low = _WHOLE_NUMBERS.get(node.op or "", (len(node.inputs), 0))
+        if position >= len(node.inputs):
+            continue
+        tables = [network.params[edge.node] for edge in node.inputs if edge.node in network.params]
+        high = min((min(table.shape) for table in tables), default=low + 1)
+        seen, waiting = set(), [node.inputs[position].node]
+        while waiting:
+            name = waiting.pop()
+            below = [edge.node for edge in graph.by_name[name].inputs]
+            if name in network.inputs:
+                before = found.get(name, (low, high))
+                found[name] = max(low, before[0]), min(high, before[1])
+            elif name not in seen and not any(parameter in network.params for parameter in below):
+                waiting.extend(below)
+            seen.add(name)
+    return found
