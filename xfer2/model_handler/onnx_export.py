@@ -17,7 +17,7 @@ from xfer2._optional import require
 from xfer2._validation import parameter_error
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
-from xfer2.model_handler.graph import edit, query
+from xfer2.model_handler.graph import compose, edit, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.network import Network
 
@@ -157,9 +157,7 @@ def _with_value(graph: Graph, values: dict[str, Any], layer: str, value: Any) ->
     if len(graph.consumers[old]) == 1:
         values[old] = value
         return graph
-    name = f"{layer}_{old}"
-    while name in graph.by_name:
-        name += "_"
+    name = compose.fresh_name(f"{layer}_{old}", graph.by_name)
     values[name] = value
     nodes: list[Node] = []
     for node in graph.nodes:

@@ -29,6 +29,13 @@ _CONTEXTS = {"cpu": mx.cpu, "gpu": mx.gpu}
 _HELD_OUT_FILE = "held-out.npz"
 
 
+def constructor_names(cls: type) -> list[str]:
+    """Parameters of a class's constructor and of its bases', sorted."""
+    named = [parameter for one in cls.__mro__ if "__init__" in vars(one) and one is not object
+             for parameter in list(inspect.signature(vars(one)["__init__"]).parameters.values())[1:]]
+    return sorted({parameter.name for parameter in named if parameter.kind is not parameter.VAR_KEYWORD})
+
+
 class Repurposer(ClassifierMixin, BaseEstimator):
     """Base of all repurposers.
 
@@ -237,10 +244,8 @@ class Repurposer(ClassifierMixin, BaseEstimator):
 
         Those of the bases too, which a class of a user's own may set without naming them.
         """
-        names = [name for one in type(self).__mro__ if "__init__" in vars(one) and issubclass(one, Repurposer)
-                 for name in inspect.signature(vars(one)["__init__"]).parameters]
-        values = {name: getattr(self, name) for name in sorted({*names, *self._get_param_names()} - {"self", "source_model"})
-                  if hasattr(self, name)}
+        values = {name: getattr(self, name) for name in constructor_names(type(self))
+                  if name != "source_model" and hasattr(self, name)}
         if isinstance(values.get("random_state"), (np.random.RandomState, np.random.Generator)):
             values["random_state"] = None
         if "context_function" in values:

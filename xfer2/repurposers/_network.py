@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import tempfile
 from abc import abstractmethod
@@ -24,7 +23,7 @@ from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
-from xfer2.repurposers._base import Repurposer
+from xfer2.repurposers._base import Repurposer, constructor_names
 from xfer2.repurposers._examples import Examined, Examples
 from xfer2.repurposers._training_run import TrainingRun
 from xfer2.training.callbacks import Callback
@@ -156,9 +155,7 @@ class NeuralNetworkRepurposer(Repurposer):
     @classmethod
     def _get_param_names(cls) -> list[str]:
         """Of this class and its bases: a subclass hands on what it does not name itself."""
-        named = [parameter for one in cls.__mro__ if "__init__" in vars(one) and one is not object
-                 for parameter in list(inspect.signature(vars(one)["__init__"]).parameters.values())[1:]]
-        return sorted({parameter.name for parameter in named if parameter.kind is not parameter.VAR_KEYWORD})
+        return constructor_names(cls)
 
     @abstractmethod
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:

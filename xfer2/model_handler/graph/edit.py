@@ -265,7 +265,7 @@ def _without_label(graph: Graph, node: Node) -> tuple[Node, ...]:
         return (Node(node.name, "softmax", {"axis": "-1"}, inputs),)
     # SoftmaxOutput makes all figures of an example, of whatever shape, add up to 1. (With four axes MXNet 1.9.1 does so in
     # training, and at inference without oneDNN; with oneDNN it then takes the last axis.)
-    flat, softmax = (_free_name(graph, f"{node.name}_{part}") for part in ("flat", "softmax"))
+    flat, softmax = (compose.fresh_name(f"{node.name}_{part}", graph.by_name) for part in ("flat", "softmax"))
     return (Node(flat, "Flatten", {}, inputs), Node(softmax, "softmax", {"axis": "-1"}, (Edge(flat),)),
             Node(node.name, "reshape_like", {}, (Edge(softmax), inputs[0])))
 
@@ -282,12 +282,6 @@ def _is_matrix(graph: Graph, edge: Edge) -> bool:
     if node.op in ("Reshape", "reshape"):
         return bool(re.fullmatch(r"[(\[]\s*(0|-1|[1-9]\d*)L?\s*,\s*(0|-1|[1-9]\d*)L?\s*[)\]]", node.attrs.get("shape", "")))
     return node.op == "Flatten" or (node.op == "FullyConnected" and ("flatten" not in node.attrs or _is_on(node, "flatten")))
-
-
-def _free_name(graph: Graph, name: str) -> str:
-    while name in graph.by_name:
-        name += "_"
-    return name
 
 
 def _rewire(graph: Graph, routes: Mapping[tuple[str, int], Edge], gone: Collection[str] = (),
