@@ -59,7 +59,7 @@ def slow_choice(head, features, labels, seed, values=GRID):
         logits = np.concatenate([two_columns(machine.decision_function(standard[held_out]))
                                  for machine, (_, held_out) in zip(machines, parts, strict=True)])
         temperature = fit_temperature(logits, true)
-        found[C, temperature] = row_losses(logits / temperature, true).mean()
+        found[C, temperature] = round(row_losses(logits / temperature, true).mean(), 9)
     return min(found, key=found.__getitem__)
 
 

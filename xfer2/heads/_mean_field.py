@@ -87,9 +87,14 @@ class MeanField:
         return cls(priors, layers)
 
     def samples(self, X: np.ndarray, outside: np.ndarray, draws: Sequence[np.ndarray]) -> np.ndarray:
-        """Logits (s, n, k) for features X (n, d), the squared length outside of them (n,), and draws (s, units) a layer."""
-        logits, _ = self.network()(mx.nd.array(X), mx.nd.array(outside[:, np.newaxis]),
-                                   *(mx.nd.array(draw[:, np.newaxis]) for draw in draws))
+        """Logits (s, n, k) for features X (n, d), the squared length outside of them (n,), and draws (s, units) a layer.
+
+        In double precision: in single precision a row's last digits depend on the rows that it comes with.
+        """
+        network = self.network()
+        network.cast("float64")
+        logits, _ = network(*(mx.nd.array(one, dtype="float64") for one in (
+            X, outside[:, np.newaxis], *(draw[:, np.newaxis] for draw in draws))))
         return logits.asnumpy()
 
     def network(self) -> Block:

@@ -138,7 +138,7 @@ class BayesianNeuralNetworkHead(PosteriorHead):
                                                           [draws[:_CHOICE_DRAWS] for draws in self.draws_])))
         if found:  # all of them, but after an interruption
             held_out = np.concatenate([left_out for left_out, _ in found])
-            logits = np.concatenate([samples for _, samples in found], axis=1).astype(np.float64)
+            logits = np.concatenate([samples for _, samples in found], axis=1)
             self.spread_, self.temperature_ = fit_spread(logits.mean(axis=0), logits, codes[held_out])
         self.loss_ = self.posterior_.loss
         return self
@@ -168,5 +168,5 @@ class BayesianNeuralNetworkHead(PosteriorHead):
         prepared = self._prepare(X)
         inside = prepared @ self.axes_.T
         outside = np.maximum((prepared**2).sum(axis=1) - (inside**2).sum(axis=1), 0.0)
-        samples = self.posterior_.samples(inside, outside, self.draws_).astype(np.float64)
+        samples = self.posterior_.samples(inside, outside, self.draws_)
         return samples.mean(axis=0), samples

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from xfer2._random import child_seed, root_seed
 from xfer2._scaling import standardisation
 from xfer2._validation import check_choice, check_class_weight, check_integer, check_positive
-from xfer2.heads._features import classes_and_codes, few_rows_a_class, rotate, two_columns
+from xfer2.heads._features import classes_and_codes, few_rows_a_class, least, rotate, two_columns
 from xfer2.uncertainty.calibration import row_losses, useful_temperature
 from xfer2.uncertainty.predictions import Prediction
 
@@ -185,7 +185,7 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
             tried = list(losses.values())
             if len(tried) > 2 and tried[-1] > tried[-2] > tried[-3]:
                 break  # the slow weak ones are mostly not reached
-        best = min(losses, key=losses.__getitem__)
+        best = least(losses)
         if self.C is None:
             self.cv_log_loss_ = losses
         return best, found[best]

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from xfer2._random import child_seed, root_seed
 from xfer2._scaling import standardisation
 from xfer2._validation import check_choice, check_integer, check_positive
-from xfer2.heads._features import classes_and_codes, held_out_parts, stratified_rows, two_columns
+from xfer2.heads._features import classes_and_codes, held_out_parts, least, stratified_rows, two_columns
 from xfer2.uncertainty.calibration import fit_temperature, row_losses
 from xfer2.uncertainty.predictions import Prediction
 
@@ -153,7 +153,7 @@ class SvmHead(ClassifierMixin, BaseEstimator):
             logits = np.concatenate(margins)
             temperature = fit_temperature(logits, codes[held_out])
             found[C, temperature] = float(row_losses(logits / temperature, codes[held_out]).mean())
-        return min(found, key=found.__getitem__)
+        return least(found)
 
 
 def _held_out_margins(machines: OneVsRestClassifier, kernel: np.ndarray, codes: np.ndarray, kept: np.ndarray,
