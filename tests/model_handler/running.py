@@ -30,6 +30,23 @@ def assert_same(actual, expected):
         np.testing.assert_array_equal(one, two)
 
 
+def assert_same_parameters(actual, expected):
+    """Two networks' parameters, bit for bit."""
+    assert actual.arg_params.keys() == expected.arg_params.keys()
+    assert actual.aux_params.keys() == expected.aux_params.keys()
+    for name, array in expected.params.items():
+        np.testing.assert_array_equal(actual.params[name].asnumpy(), array.asnumpy())
+
+
+def small_cnn():
+    """A block of a convolution and a dense layer, for images (n, 3, 8, 8)."""
+    block = mx.gluon.nn.HybridSequential()
+    block.add(mx.gluon.nn.Conv2D(4, 3, in_channels=3), mx.gluon.nn.BatchNorm(in_channels=4),
+              mx.gluon.nn.Activation("relu"), mx.gluon.nn.Dense(3, in_units=144))
+    block.initialize(mx.init.Normal(0.5))
+    return block
+
+
 def write_checkpoint(network, prefix, epoch=0):
     """Save by MXNet's own means; gives the prefix."""
     symbol = ModelHandler(network).symbol

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import chain_symbol, inputs_for, small_networks, two_input_symbol, with_values
-from model_handler.running import assert_same, block_outputs, computed, write_checkpoint
+from helpers import chain_symbol, inputs_for, small_networks, with_values
+from model_handler.running import assert_same, assert_same_parameters, block_outputs, computed, small_cnn, write_checkpoint
 
 from xfer2._mxnet import mx
 from xfer2.exceptions import ModelError, ParameterError
@@ -19,13 +19,6 @@ POINTS = np.random.default_rng(3).normal(size=(4, 3)).astype("float32")
 
 def chain():
     return with_values(chain_symbol(softmax=True), data=(3, 8, 8))
-
-
-def assert_same_parameters(actual, expected):
-    assert actual.arg_params.keys() == expected.arg_params.keys()
-    assert actual.aux_params.keys() == expected.aux_params.keys()
-    for name, array in expected.params.items():
-        np.testing.assert_array_equal(actual.params[name].asnumpy(), array.asnumpy())
 
 
 class TwoInputs(mx.gluon.HybridBlock):
@@ -51,14 +44,6 @@ class SharedActivation(mx.gluon.HybridBlock):
 class Eager(mx.gluon.Block):
     def forward(self, x):
         return mx.nd.array(x.asnumpy() + 1)
-
-
-def small_cnn():
-    block = mx.gluon.nn.HybridSequential()
-    block.add(mx.gluon.nn.Conv2D(4, 3, in_channels=3), mx.gluon.nn.BatchNorm(in_channels=4),
-              mx.gluon.nn.Activation("relu"), mx.gluon.nn.Dense(3, in_units=144))
-    block.initialize(mx.init.Normal(0.5))
-    return block
 
 
 # --- Module -------------------------------------------------------------------------------------------------------
@@ -167,102 +152,6 @@ def test_a_symbol_block(name, tmp_path):
 def test_a_block_that_is_not_hybridizable_says_so():
     with pytest.raises(ModelError, match=r"The block Eager cannot be traced.*Only hybridizable blocks can"):
         sources.read(Eager())
-
-
-# --- checkpoints --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def epochs(tmp_path):
-    networks = {epoch: with_values(chain_symbol(), seed=epoch, data=(3, 8, 8)) for epoch in (0, 3, 12)}
-    for epoch, network in networks.items():
-        write_checkpoint(network, tmp_path / "net", epoch)
-    write_checkpoint(with_values(two_input_symbol(), left=(5,), right=(3,)), tmp_path / "net-other", 99)
-    return str(tmp_path / "net"), networks
-
-
-def test_a_prefix_is_its_newest_epoch(epochs):
-    prefix, networks = epochs
-    for source in (prefix, Path(prefix), f"{prefix}-symbol.json"):
-        assert_same_parameters(sources.read(source), networks[12])
-
-
-def test_a_prefix_and_an_epoch(epochs):
-    prefix, networks = epochs
-    assert_same_parameters(sources.read((prefix, 3)), networks[3])
-    with pytest.raises(ModelError, match=r"no parameter file '.*net-0004.params'"):
-        sources.read((prefix, 4))
-    with pytest.raises(ParameterError, match=r"epoch of \(prefix, epoch\) must be an integer of at least 0; got '3'"):
-        sources.read((prefix, "3"))
-
-
-def test_an_absent_checkpoint_lists_those_beside_it(epochs):
-    with pytest.raises(ModelError, match=r"There is no checkpoint '.*nett'.*Checkpoints in that folder: .*net"):
-        sources.read(epochs[0] + "t")
-
-
-def test_a_symbol_without_parameters_says_which_file_is_expected(tmp_path):
-    chain_symbol().save(str(tmp_path / "net-symbol.json"))
-    with pytest.raises(ModelError, match=r"net-0000.params was expected"):
-        sources.read(str(tmp_path / "net"))
-
-
-def test_parameters_under_bare_names(tmp_path):
-    chain_symbol().save(str(tmp_path / "net-symbol.json"))
-    network = with_values(chain_symbol(), data=(3, 8, 8))
-    mx.nd.save(str(tmp_path / "net-0000.params"), dict(network.params))
-    assert_same_parameters(sources.read(str(tmp_path / "net")), network)
-
-
-def test_parameters_saved_by_a_parameter_dict(tmp_path):
-    block = small_cnn()
-    block(mx.sym.var("data")).save(str(tmp_path / "net-symbol.json"))
-    block.collect_params().save(str(tmp_path / "net-0000.params"))
-    expected = block(mx.nd.array(IMAGES)).asnumpy()
-    found = computed(sources.read(str(tmp_path / "net")), {"data": IMAGES})[0]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_an_exported_block(tmp_path):
-    block = small_cnn()
-    block.hybridize()
-    expected = block(mx.nd.array(IMAGES)).asnumpy()
-    block.export(str(tmp_path / "net"), epoch=7)
-    assert_same(computed(sources.read(str(tmp_path / "net")), {"data": IMAGES}), [expected])
-
-
-def test_parameters_under_structured_names_are_refused_with_the_remedy(tmp_path):
-    block = small_cnn()
-    block(mx.sym.var("data")).save(str(tmp_path / "net-symbol.json"))
-    block.save_parameters(str(tmp_path / "net-0000.params"))
-    with pytest.raises(ModelError, match=r"Block\.save_parameters name parameters by the block's attributes: load one into"):
-        sources.read(str(tmp_path / "net"))
-
-
-def test_the_preprocessing_record_is_read_with_the_model(tmp_path):
-    prefix = write_checkpoint(chain(), tmp_path / "net")
-    Path(f"{prefix}-preprocessing.json").write_text('{"input_shape": [3, 8, 8], "scale": 0.5}')
-    network = sources.read(prefix)
-    assert network.preprocessing.scale == 0.5
-    assert network.input_shapes == {"data": (3, 8, 8)}
-
-
-@pytest.mark.parametrize(("text", "error", "message"), [
-    ("{", ModelError, "not valid JSON"), ("[]", ModelError, "must hold an object"),
-    ("{}", ParameterError, "no 'input_shape'"), ('{"input_shape": [3, 8, 8], "sise": 1}', ParameterError, "'sise'"),
-    ('{"input_shape": [3, 8]}', ParameterError, "input_shape must be three positive integers"),
-    ('{"input_shape": 8}', ParameterError, "input_shape must be three positive integers"),
-    ('{"input_shape": [3, 16, 16]}', ModelError, "contradict"),
-    ('{"input_shape": [3, 8, 8], "input_name": "image"}', ModelError, "the input 'image'; the network's inputs are: data"),
-    ('{"input_shape": [3, 8, 8], "scale": "x"}', ParameterError, "scale must be"),
-    ('{"input_shape": [3, 8, 8], "resize_short": "x", "crop": "center"}', ParameterError, "resize_short must be"),
-    ('{"input_shape": [3, 8, 8], "input_name": 3}', ParameterError, "input_name must be"),
-])
-def test_a_wrong_preprocessing_record_is_one_clear_error(text, error, message, tmp_path):
-    prefix = write_checkpoint(chain(), tmp_path / "net")
-    Path(f"{prefix}-preprocessing.json").write_text(text)
-    with pytest.raises(error, match=message):
-        sources.read(prefix)
 
 
 # --- symbols, names, other ----------------------------------------------------------------------------------------

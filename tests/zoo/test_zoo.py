@@ -12,7 +12,7 @@ from xfer2._mxnet import mx
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import DataError
 from xfer2.features.extractor import extract, extract_features
-from xfer2.model_handler import ModelHandler, params, sources, targets
+from xfer2.model_handler import ModelHandler, mxnet_files, params, sources, targets
 from xfer2.model_handler.sources import ZOO_DIRECTORY, zoo_names
 from xfer2.training.loop import Trainer
 from xfer2.zoo import train
@@ -145,7 +145,7 @@ def test_train_writes_all_files_and_the_accuracy_it_measured(name, tmp_path):
         f"{name}-{what}" for what in ("symbol.json", "0000.params", "preprocessing.json", "card.md")}
     assert f"{train.measure(output / name, *train.RECIPES[name].read_data(data, 'test')):.4f}" == stated_accuracy(
         card(name, output))
-    assert {array.dtype for array in sources.load_params(str(output / f"{name}-0000.params")).values()} == {np.float16}
+    assert {array.dtype for array in mxnet_files.load_params(str(output / f"{name}-0000.params")).values()} == {np.float16}
 
 
 def test_a_run_that_is_kept_goes_on_where_it_was_and_ends_with_the_same_files(tmp_path, monkeypatch):

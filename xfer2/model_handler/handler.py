@@ -16,7 +16,7 @@ from xfer2.exceptions import ModelError
 from xfer2.features.engines.mxnet import MxnetEngine, devices
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features
-from xfer2.model_handler import edits, onnx_export, params, picture, sources, summary, symbols, targets
+from xfer2.model_handler import edits, mxnet_files, onnx_export, params, picture, sources, summary, symbols, targets
 from xfer2.model_handler.graph import edit, query
 from xfer2.model_handler.network import Network, Preprocessing
 from xfer2.visualization.network_graph import plot_network
@@ -339,7 +339,7 @@ class ModelHandler:
 
     def save(self, prefix: str, epoch: int = 0) -> list[str]:
         """Write a checkpoint that plain MXNet loads, and the preprocessing record beside it."""
-        return targets.save_checkpoint(self.network, prefix, check_integer("save", "epoch", epoch, 0))
+        return mxnet_files.write(self.network, prefix, check_integer("save", "epoch", epoch, 0))
 
     def save_symbol(self, model_name: str) -> None:
         """Write ``MODEL_NAME-symbol.json`` only."""

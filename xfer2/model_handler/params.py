@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from xfer2._mxnet import mx
+from xfer2._mxnet import Symbol, mx
+from xfer2._validation import parameter_error
 from xfer2.exceptions import MissingParametersError, ModelError
 from xfer2.model_handler import symbols
 from xfer2.model_handler.graph import query
@@ -35,6 +36,26 @@ def split(graph_params: Params, auxiliary: Iterable[str]) -> tuple[dict[str, Any
     states = set(auxiliary)
     return ({k: v for k, v in graph_params.items() if k not in states},
             {k: v for k, v in graph_params.items() if k in states})
+
+
+def assemble(symbol: Symbol, values: Mapping[str, Any], **record: Any) -> Network:
+    """The network of a symbol and of parameters by name; `record` is what else a `Network` takes.
+
+    Raises
+    ------
+    ParameterError
+        A parameter is no NDArray.
+    ModelError
+        Shapes contradict the graph.
+    """
+    graph = symbols.from_symbol(symbol)
+    for name, array in values.items():
+        if not isinstance(array, mx.nd.NDArray):
+            raise parameter_error("ModelHandler", f"the parameter {name!r}", "an mx.nd.NDArray", type(array).__name__)
+    states = set(symbol.list_auxiliary_states())
+    network = Network(graph, *split(values, states), **record)
+    symbols.infer_shapes(network)  # parameters that contradict the graph are found here, not at the first use
+    return network
 
 
 def without(network: Network, names: Iterable[str]) -> Network:

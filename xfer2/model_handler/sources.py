@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import inspect
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +13,7 @@ from typing import Any
 from xfer2._mxnet import gluoncv, mx
 from xfer2._validation import nearest, parameter_error
 from xfer2.exceptions import ModelError, ParameterError
-from xfer2.model_handler import params, symbols
+from xfer2.model_handler import mxnet_files, params
 from xfer2.model_handler.network import Network, Preprocessing
 from xfer2.model_handler.symbols import first_line
 
@@ -56,41 +54,21 @@ def read(model: Any, owner: str = "ModelHandler", name: str = "model") -> Networ
         scheme, _, name = model.partition(":")
         return _from_zoo(name) if scheme == "zoo" else _from_gluoncv(name)
     if isinstance(model, (str, os.PathLike)):
-        return _from_checkpoint(os.fspath(model), None)
+        return mxnet_files.read(os.fspath(model))
     if isinstance(model, mx.mod.Module):
         return _from_module(model)
     if isinstance(model, mx.gluon.Block):
         return _from_block(model)
     if isinstance(model, mx.sym.Symbol):
-        return _assemble(model, {})
+        return params.assemble(model, {})
     if isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], (str, os.PathLike)):
-        return _from_checkpoint(os.fspath(model[0]), model[1])
+        return mxnet_files.read(os.fspath(model[0]), model[1])
     if isinstance(model, tuple) and len(model) in (2, 3) and isinstance(model[0], mx.sym.Symbol):
         given = {name: array for part in model[1:] for name, array in (part or {}).items()}
-        return _assemble(model[0], _copied(given))
+        return params.assemble(model[0], _copied(given))
     raise parameter_error(
         owner, name, "a Module, a Gluon block, a checkpoint prefix, (symbol, arg_params, aux_params), "
         "'zoo:NAME', 'gluoncv:NAME', a Network or a ModelHandler", model)
-
-
-def load_params(path: str) -> dict[str, Any]:
-    """Read a ``.params`` file in any of MXNet's naming schemes: ``arg:NAME`` and ``aux:NAME``, or bare names.
-
-    Raises
-    ------
-    ModelError
-        The file is missing, cut short, or holds no named arrays.
-    """
-    if not os.path.isfile(path):
-        raise ModelError(f"There is no parameter file {path!r}.")
-    try:
-        loaded = mx.nd.load(path)
-    except (mx.MXNetError, MemoryError, ValueError) as error:
-        raise ModelError(f"{path!r} cannot be read as MXNet parameters; it may be cut short "
-                         f"({os.path.getsize(path):,} bytes): {first_line(error)}") from error
-    if not isinstance(loaded, dict) or not loaded:
-        raise ModelError(f"{path!r} holds {len(loaded)} arrays without names; parameters are saved under their names.")
-    return {re.sub(r"^(arg|aux):", "", name): array for name, array in loaded.items()}
 
 
 def zoo_names() -> list[str]:
@@ -109,17 +87,6 @@ def preprocessing_of_gluoncv(name: str) -> Preprocessing:
     return Preprocessing((3, size, size), resize_short=round(size / 0.875), crop="center", **_IMAGENET)
 
 
-def _assemble(symbol: Any, values: Mapping[str, Any], **record: Any) -> Network:
-    graph = symbols.from_symbol(symbol)
-    for name, array in values.items():
-        if not isinstance(array, mx.nd.NDArray):
-            raise parameter_error("ModelHandler", f"the parameter {name!r}", "an mx.nd.NDArray", type(array).__name__)
-    states = set(symbol.list_auxiliary_states())
-    network = Network(graph, *params.split(values, states), **record)
-    symbols.infer_shapes(network)  # parameters that contradict the graph are found here, not at the first use
-    return network
-
-
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays of one's own: a source that trains on must not change the network that was read from it."""
     return {name: array.copyto(mx.cpu()) if isinstance(array, mx.nd.NDArray) else array for name, array in values.items()}
@@ -132,7 +99,7 @@ def _from_module(module: Any) -> Network:
     else:
         arguments, states = module._arg_params or {}, module._aux_params or {}
     shapes = {name: tuple(shape[1:]) for name, shape in module.data_shapes} if module.binded else {}
-    return _assemble(module.symbol, _copied({**arguments, **states}), input_shapes=shapes)
+    return params.assemble(module.symbol, _copied({**arguments, **states}), input_shapes=shapes)
 
 
 def _from_block(block: Any) -> Network:
@@ -141,7 +108,7 @@ def _from_block(block: Any) -> Network:
     present = set(symbol.list_inputs())
     values = {name: p.data(p.list_ctx()[0]).copyto(mx.cpu()) for name, p in block.collect_params().items()
               if name in present and p._data is not None}
-    return _assemble(symbol, values)
+    return params.assemble(symbol, values)
 
 
 def _trace(block: Any) -> Any:
@@ -179,72 +146,11 @@ def _flatten(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _from_checkpoint(path: str, epoch: Any) -> Network:
-    prefix = re.sub(r"-symbol\.json$", "", path)
-    symbol_path = f"{prefix}-symbol.json"
-    if not os.path.isfile(symbol_path):
-        raise ModelError(f"There is no checkpoint {prefix!r}: {symbol_path!r} does not exist.{_near_files(prefix)}")
-    if epoch is None:
-        epoch = _newest_epoch(prefix)
-    if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
-        raise parameter_error("ModelHandler", "the epoch of (prefix, epoch)", "an integer of at least 0", epoch)
-    try:
-        text = Path(symbol_path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{symbol_path!r} is no text file: {error}.") from error
-    try:
-        graph = symbols.read_symbol_text(text)
-    except ModelError as error:
-        raise ModelError(f"{symbol_path}: {error}") from error
-    params_path = f"{prefix}-{epoch:04d}.params"
-    values = load_params(params_path)
-    record = _read_preprocessing(prefix)
-    network = _assemble(symbols.to_symbol(graph), values, preprocessing=record)
-    if record is not None and network.preprocessing is None:
-        raise ModelError(f"{prefix}-preprocessing.json is for the input {record.input_name!r}; the network's inputs are: "
-                         f"{', '.join(network.inputs) or 'none'}.")
-    if not network.params and network.parameter_names:
-        raise ModelError(
-            f"No name in {params_path!r} is a parameter of {symbol_path!r} (it has {next(iter(values))!r}, the network "
-            f"{network.parameter_names[0]!r}). Files of Block.save_parameters name parameters by the block's "
-            "attributes: load one into its block and hand over the block.")
-    return network
-
-
-def _near_files(prefix: str) -> str:
-    found = sorted(glob.glob(os.path.join(glob.escape(os.path.dirname(prefix) or "."), "*-symbol.json")))
-    if not found:
-        return ""
-    names = nearest(prefix, [re.sub(r"-symbol\.json$", "", path) for path in found], 3)
-    return f" Checkpoints in that folder: {', '.join(names)}."
-
-
-def _newest_epoch(prefix: str) -> int:
-    found = [int(match[1]) for path in glob.glob(f"{glob.escape(prefix)}-*.params")
-             if (match := re.match(r"^-(\d{4,})\.params$", path[len(prefix):]))]
-    if not found:
-        raise ModelError(f"There are no parameters beside {prefix!r}-symbol.json: a file {prefix}-0000.params was expected.")
-    return max(found)
-
-
-def _read_preprocessing(prefix: str) -> Preprocessing | None:
-    path = Path(f"{prefix}-preprocessing.json")
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(record, dict):
-        raise ModelError(f"{path} must hold an object.")
-    return Preprocessing.from_mapping(record, origin=str(path))
-
-
 def _from_zoo(name: str) -> Network:
     names = zoo_names()
     if name not in names:
         raise ParameterError(f"The zoo has no network {name!r}. It has: {', '.join(names) or 'none'}.")
-    return params.cast(_from_checkpoint(str(ZOO_DIRECTORY / name), 0), "float32")
+    return params.cast(mxnet_files.read(str(ZOO_DIRECTORY / name), 0), "float32")
 
 
 def _from_gluoncv(name: str) -> Network:

@@ -1,15 +1,11 @@
-"""Network -> a Gluon block, a Module, a checkpoint on disk."""
+"""Network -> a Gluon block, a Module."""
 
 from __future__ import annotations
 
-import glob
 import os
-import re
-import tempfile
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from xfer2._mxnet import Block, Module, mx
@@ -85,10 +81,15 @@ def to_module(network: Network, data_shapes: Any, label_shapes: Any, contexts: A
         Parameters and statistics to hold fixed beside those of the frozen layers.
     """
     labels = network.labels
+    names = [name for name, *_ in data_shapes]
+    if set(names) != set(network.inputs):
+        raise ModelError(f"The iterator gives data of the names {', '.join(names) or 'none'}; the network's inputs are "
+                         f"{', '.join(network.inputs)}. Name them alike, as in mx.io.NDArrayIter({{'{network.inputs[0]}': "
+                         "array}), or rename the input.")
     fixed = {*fixed, *network.frozen_parameters}
     symbol = symbols.to_symbol(training_graph(network, fixed))
     module = mx.mod.Module(
-        symbol, context=contexts, data_names=[name for name, *_ in data_shapes], label_names=list(labels) or None,
+        symbol, context=contexts, data_names=names, label_names=list(labels) or None,
         fixed_param_names=sorted(fixed & set(symbol.list_arguments())) or None)  # of statistics Module knows no fixing
     try:
         with _without_fusion():
@@ -122,53 +123,3 @@ def from_block(network: Network, block: Block) -> Network:
     mx.nd.waitall()  # BatchNorm's backward pass writes its statistics unseen by MXNet's scheduler
     return params.with_params(network, {name: p.data(p.list_ctx()[0]).as_in_context(mx.cpu()).copy()
                                         for name, p in block.collect_params().items() if p._data is not None})
-
-
-def save_checkpoint(network: Network, prefix: str, epoch: int = 0) -> list[str]:
-    """Write ``PREFIX-symbol.json``, ``PREFIX-EPOCH.params`` and, where known, ``PREFIX-preprocessing.json``.
-
-    Plain MXNet loads the first two. Each file is written under a temporary name and renamed. A preprocessing record of an
-    earlier checkpoint of that prefix is removed where the network has none.
-
-    Returns
-    -------
-    list of str
-        The paths written.
-
-    Raises
-    ------
-    ModelError
-        There is no such folder, or the prefix has parameters of a later epoch: those are what is read back.
-    """
-    params.require_values(network, "save")
-    folder = os.path.dirname(prefix) or "."
-    if not os.path.isdir(folder):
-        raise ModelError(f"Cannot save to {prefix!r}: there is no folder {folder!r}.")
-    later = _later_epoch(prefix, epoch)
-    if later is not None:
-        raise ModelError(f"Cannot save epoch {epoch} to {prefix!r}: {prefix}-{later:04d}.params is of a later epoch, and it "
-                         f"is what would be read. Choose another prefix, save with epoch={later} or a later one, or "
-                         "remove that file.")
-    arrays = {**{f"arg:{k}": v for k, v in network.arg_params.items()},
-              **{f"aux:{k}": v for k, v in network.aux_params.items()}}
-    texts = {f"{prefix}-symbol.json": symbols.to_symbol(network.graph).tojson()}
-    record = f"{prefix}-preprocessing.json"
-    if network.preprocessing is not None:
-        texts[record] = network.preprocessing.to_json()
-    params_path = f"{prefix}-{epoch:04d}.params"
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        mx.nd.save(os.path.join(scratch, "params"), arrays)
-        if network.preprocessing is None:  # first: another network's record beside this one would be believed
-            Path(record).unlink(missing_ok=True)
-        os.replace(os.path.join(scratch, "params"), params_path)
-        for path, text in texts.items():
-            Path(scratch, "text").write_text(text, encoding="utf-8")
-            os.replace(os.path.join(scratch, "text"), path)
-    return [*texts, params_path]
-
-
-def _later_epoch(prefix: str, epoch: int) -> int | None:
-    """The newest epoch of which the prefix has parameters, where that is later than `epoch`."""
-    found = [int(match[1]) for path in glob.glob(f"{glob.escape(prefix)}-*.params")
-             if (match := re.match(r"^-(\d{4,})\.params$", path[len(prefix):]))]
-    return max((number for number in found if number > epoch), default=None)

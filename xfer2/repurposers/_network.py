@@ -18,7 +18,7 @@ from xfer2.data.augmentation import Augmentation
 from xfer2.data.batches import open_batches
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features
-from xfer2.model_handler import archive, targets
+from xfer2.model_handler import archive, mxnet_files, targets
 from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
@@ -269,7 +269,7 @@ class NeuralNetworkRepurposer(Repurposer):
             The paths written.
         """
         self._check_is_fitted()
-        return targets.save_checkpoint(self.network_.with_graph(edit.without_fusible_sums(self.network_.graph)), prefix)
+        return mxnet_files.write(self.network_.with_graph(edit.without_fusible_sums(self.network_.graph)), prefix)
 
     def get_module(self, iterator: Any) -> Module:
         """The target as a Module, bound for prediction to the shapes of an ``mx.io.DataIter``."""

@@ -24,7 +24,7 @@ from xfer2.data.augmentation import Augmentation
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import DataError, XferError
 from xfer2.features.extractor import extract
-from xfer2.model_handler import params, sources, targets
+from xfer2.model_handler import mxnet_files, params, sources, targets
 from xfer2.model_handler.network import Network, Preprocessing
 from xfer2.training.loop import Trainer
 from xfer2.zoo import networks
@@ -151,7 +151,7 @@ def train(name: str, data: Path, output: Path, seed: int = 0, checkpoints: Path 
         Trainer(block, random_state=child_seed(seed, "restart"), checkpoint_dir=checkpoints and checkpoints / "restart",
                 **{**recipe.settings, **recipe.restart}).fit(inputs, labels)
     trained = targets.from_block(network, block)
-    targets.save_checkpoint(params.cast(trained, "float16"), str(output / name))
+    mxnet_files.write(params.cast(trained, "float16"), str(output / name))
     accuracy = measure(output / name, *test_examples)
     (output / f"{name}-card.md").write_text(_card(name, recipe, trained, accuracy, seed), encoding="utf-8")
     return accuracy
