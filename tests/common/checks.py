@@ -97,6 +97,17 @@ def check_source_is_left_as_it_was(row, task):
     assert all((array.asnumpy() == before[name]).all() for name, array in handler.network.params.items())
 
 
+def check_a_fitted_repurposer_reads_no_parameter_of_the_fit(row, task):
+    repurposer = row.make(task.network).fit(task.images, task.labels)
+    before = repurposer.predict_proba(task.images)
+    of_prediction = {"batch_size", "context_function", "num_devices", "errors"}
+    repurposer.set_params(**{name: object() for name in repurposer.get_params(deep=False) if name not in of_prediction})
+    np.testing.assert_array_equal(repurposer.predict_proba(task.images), before)
+    np.testing.assert_array_equal(repurposer.predict(task.images), repurposer.classes_[before.argmax(axis=1)])
+    assert repurposer.score(task.images, task.labels) == repurposer.evaluate(task.images, task.labels).figures()[
+        "accuracy"].value
+
+
 def check_clone_shares_the_source(row, task):
     fitted = row.make(task.network).fit(task.images, task.labels)
     copy = clone(fitted)

@@ -1,9 +1,12 @@
 """Random changes of images."""
 
+import re
+
 import numpy as np
 import pytest
 
-from xfer2.data.augmentation import Augmentation
+from xfer2._mxnet import mx
+from xfer2.data.augmentation import Augmentation, augmented
 from xfer2.exceptions import DataError, ParameterError
 
 
@@ -101,3 +104,14 @@ def test_the_same_generator_changes_alike_and_nothing_is_changed_in_place():
 def test_what_is_no_image_is_told():
     with pytest.raises(DataError, match=r"for images \(n, channels, height, width\); these data have shape \(4, 7\)"):
         Augmentation(flip=True)(np.zeros((4, 7)), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("made", "told"), [(lambda images, random: None, "object of shape ()"),
+                                            (lambda images, random: images[1:], "float32 of shape (3, 3, 8, 8)"),
+                                            (lambda images, random: images.mean(), "float32 of shape ()")])
+def test_what_an_augmentation_of_ones_own_must_give(made, told):
+    images = np.zeros((4, 3, 8, 8), np.float32)
+    with pytest.raises(DataError, match=re.escape(f"one row an example; of 4 examples it gave {told}")):
+        augmented(made, images, np.random.default_rng(0))
+    doubled = augmented(lambda images, random: mx.nd.array(images + 1), images, np.random.default_rng(0))
+    np.testing.assert_array_equal(doubled, images + 1)

@@ -230,6 +230,15 @@ def test_dataset_with_and_without_labels(network):
     assert labels is None
 
 
+@pytest.mark.parametrize("wrap", [lambda dataset: dataset, lambda dataset: mx.gluon.data.DataLoader(dataset, 4)])
+def test_items_with_the_inputs_in_a_tuple_of_their_own(two_inputs, wrap):
+    items = mx.gluon.data.SimpleDataset(list(zip(zip(LEFT, RIGHT, strict=True), LABELS, strict=True)))
+    for dataset in (items, items.transform(lambda inputs, label: (tuple(mx.nd.array(one) for one in inputs), label))):
+        data, labels = joined(open_batches(wrap(dataset), two_inputs), "right")
+        np.testing.assert_array_equal(data, RIGHT)
+        assert labels.tolist() == LABELS.tolist()
+
+
 def test_dataset_with_string_labels(network):
     names = ["bee", "hornet"] * 5
     dataset = mx.gluon.data.SimpleDataset(list(zip(ROWS, names, strict=True)))

@@ -91,6 +91,20 @@ def test_images_of_16_bits_keep_their_shades():
     np.testing.assert_array_equal(found[0], shades // 256)
 
 
+@pytest.mark.parametrize("pixels", [np.int32, np.float32])
+def test_images_of_32_bits_are_refused(pixels):
+    content = io.BytesIO()
+    Image.fromarray(np.arange(30, dtype=pixels).reshape(6, 5)).save(content, "TIFF")
+    with pytest.raises(ImageError, match=r"The image deep has pixels of 32 bits, from 0(\.0)? to 29(\.0)?, .* 8 or 16 bits"):
+        decode(content.getvalue(), "deep")
+
+
+def test_a_portable_graymap_of_16_bits_keeps_its_shades():
+    shades = np.arange(30, dtype=np.uint16).reshape(6, 5) * 2000
+    found = decode(b"P5 5 6 65535\n" + shades.astype(">u2").tobytes(), "deep")
+    np.testing.assert_array_equal(np.asarray(found), shades // 256)
+
+
 def test_a_truncated_png_is_named():
     content = io.BytesIO()
     noise(60, 50).save(content, "PNG")

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from xfer2._mxnet import mx
 from xfer2._validation import check_at_least_zero, check_integer
+from xfer2.data.iterators import as_numpy
 from xfer2.exceptions import DataError
+
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def augmented(augment: Augment, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """What a function makes of examples (n, ...), checked: it may be a user's own."""
+    changed = as_numpy(augment(images, random))
+    if changed.shape[:1] != images.shape[:1] or changed.dtype.kind not in "fiub":
+        raise DataError(f"augment must give numbers, one row an example; of {len(images)} examples it gave "
+                        f"{changed.dtype} of shape {changed.shape}.")
+    return changed.astype(images.dtype, copy=False)
 
 
 @dataclass(frozen=True)

@@ -243,8 +243,7 @@ def _relabelled(batches: Iterable[Batch], labels: np.ndarray | None) -> Iterator
 def _dataset_examples(dataset: Any, inputs: int) -> Iterator[Example]:
     """Items are the network's inputs, and one more where there are labels."""
     for number in range(len(dataset)):
-        item = dataset[number]
-        parts, label = (tuple(item) if isinstance(item, (tuple, list)) else (item,)), None
+        parts, label = tuple(iterators.parts_of(dataset[number])), None
         if len(parts) == inputs + 1:
             parts, label = parts[:-1], parts[-1]
         if isinstance(label, mx.nd.NDArray):

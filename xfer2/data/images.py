@@ -14,6 +14,7 @@ from xfer2.model_handler.network import Preprocessing
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 _CHANNELS = frozenset({1, 3, 4})
+_OF_16_BITS = frozenset({"PNG", "PPM"})  # formats whose pixels Pillow gives as 32 bits where they have 16
 
 
 def decode(source: Path | bytes, name: str) -> Image.Image:
@@ -22,15 +23,19 @@ def decode(source: Path | bytes, name: str) -> Image.Image:
     Raises
     ------
     ImageError
-        It is missing, no image, or cut short; the message gives `name`.
+        It is missing, no image, or cut short, or has pixels of 32 bits; the message gives `name`.
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()  # the pixels stay when the file is closed
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"The image {name} cannot be decoded: {error}") from error
-    if image.mode.startswith("I;16"):  # Pillow's own conversion to 8 bits cuts off at 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _OF_16_BITS):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow's own conversion cuts off at 255
+    if image.mode in ("I", "F"):
+        low, high = image.getextrema()
+        raise ImageError(f"The image {name} has pixels of 32 bits, from {low} to {high}, and nothing says which of them is "
+                         "white: save it with 8 or 16 bits a channel.")
     return image
 
 

@@ -16,6 +16,17 @@ def as_numpy(value: Any) -> np.ndarray:
     return value.asnumpy() if isinstance(value, mx.nd.NDArray) else np.asarray(value)
 
 
+def parts_of(item: Any) -> list[Any]:
+    """What an item or a batch is made of; arrays in tuples inside it, as in ((left, right), label), one after another."""
+    if not isinstance(item, (tuple, list)):
+        return [item]
+    return [one for part in item for one in (parts_of(part) if _holds_arrays(part) else [part])]
+
+
+def _holds_arrays(part: Any) -> bool:
+    return isinstance(part, (tuple, list)) and any(hasattr(one, "shape") or _holds_arrays(one) for one in part)
+
+
 def is_shuffled(data: Any) -> bool:
     """Whether an iterator or loader gives, or may give, its examples in another order at each reading.
 
@@ -39,7 +50,7 @@ def read_iterator(iterator: Any) -> Iterator[tuple[list[np.ndarray], np.ndarray 
 def read_loader(loader: Any) -> Iterator[list[np.ndarray]]:
     """The batches of a DataLoader: the parts of each, labels last where it has them."""
     for parts in _whole_loader(loader):
-        yield [as_numpy(part) for part in (parts if isinstance(parts, (list, tuple)) else [parts])]
+        yield [as_numpy(part) for part in parts_of(parts)]
 
 
 def _whole_iterator(iterator: Any) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from xfer2._validation import parameter_error
+from xfer2.data.augmentation import Augment, augmented
 from xfer2.data.batches import Batch, Batches, open_batches
 from xfer2.data.files import FileRows
 from xfer2.exceptions import DataError
@@ -22,7 +23,6 @@ from xfer2.uncertainty.predictions import Prediction, label_codes
 
 _LARGEST_IN_MEMORY = 2 << 30  # bytes; more is kept in files, memory-mapped
 
-Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 class Examined(NamedTuple):
@@ -199,6 +199,6 @@ def _viewed(batch: Batch, name: str, views: int, augment: Augment | None, random
     data = {key: np.repeat(array, views, axis=0) for key, array in batch.data.items()}
     later = np.arange(len(data[name])) % views > 0
     if augment is not None:
-        data[name][later] = augment(data[name][later], random)
+        data[name][later] = augmented(augment, data[name][later], random)
     labels = None if batch.labels is None else np.repeat(batch.labels, views)
     return Batch(data, labels, [one for one in batch.ids for _ in range(views)])

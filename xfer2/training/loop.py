@@ -16,6 +16,7 @@ from xfer2._mxnet import Block, NDArray, mx
 from xfer2._progress import Progress
 from xfer2._random import child_seed
 from xfer2._validation import check_at_least_zero, check_fraction, check_integer, check_kind, check_positive
+from xfer2.data.augmentation import Augment, augmented
 from xfer2.exceptions import DataError, TrainingError
 from xfer2.training import checkpoint
 from xfer2.training.callbacks import Callback
@@ -105,8 +106,7 @@ class Trainer:
                  warm_up: float = 0.0, weight_decay: float = 0.0, rates: Mapping[str, float] | None = None, loss: Any = None,
                  penalty: Callable[[Sequence[NDArray], Mapping[str, NDArray], NDArray], NDArray] | None = None,
                  label_smoothing: float = 0.0, mixup: float = 0.0, class_weights: np.ndarray | None = None,
-                 clip_gradient: float | None = None,
-                 augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+                 clip_gradient: float | None = None, augment: Augment | None = None,
                  views: int = 1, patience: int | None = None, average_last: int = 0, callbacks: Sequence[Callback] = (),
                  checkpoint_dir: str | os.PathLike[str] | None = None, contexts: Sequence[Any] = (mx.cpu(),),
                  random_state: Any = None, earlier: Sequence[Mapping[str, float]] = ()) -> None:
@@ -258,7 +258,7 @@ class Trainer:
         """Inputs, targets and weights (n,) to train on: augmented, smoothed, mixed, weighted."""
         arrays = list(batch)
         if self.augment is not None:
-            arrays[0] = self.augment(arrays[0], random)
+            arrays[0] = augmented(self.augment, arrays[0], random)
         targets = codes.astype(np.float32)
         weights = np.ones(len(codes)) if self.class_weights is None else self.class_weights[codes]
         if self.label_smoothing or self.mixup:
