@@ -165,3 +165,12 @@ def test_missing_values_and_wrong_shapes_are_refused():
     network = with_values(two_input_symbol(), left=(5,), right=(3,))
     with pytest.raises(DataError, match=r"got left \(n, 5\), right \(n, 4\)"):
         MxnetEngine(network)({"left": np.ones((2, 5), np.float32), "right": np.ones((2, 4), np.float32)})
+
+
+@pytest.mark.parametrize(("shape", "good", "bad"), [((4, 6), 4, 3), ((-1, 4, 3), 6, 3)])
+def test_a_reshape_that_does_not_fit_the_batch_is_refused(shape, good, bad):
+    network = with_values(mx.sym.Reshape(mx.sym.var("data"), shape=shape, name="fixed"), data=(6,))
+    values = np.arange(good * 6, dtype=np.float32).reshape(good, 6)
+    np.testing.assert_array_equal(MxnetEngine(network)({"data": values})[0], values.reshape(shape))
+    with pytest.raises(DataError, match=rf"'fixed' \(Reshape\) is to give .* of \({bad}, 6\), for a batch of {bad};"):
+        MxnetEngine(network)({"data": values[:bad]})

@@ -120,6 +120,15 @@ def test_a_new_head_draws_only_its_own_parameters(name):
                 [network.params[f"{head}_weight"].asnumpy()])
 
 
+@pytest.mark.parametrize("shape", [(-1, 3, 4), (0, 12), (1, 3, 4)])
+def test_a_new_head_must_fit_a_reshape_above_it(shape):
+    dense = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=12, name="dense")
+    old = with_values(mx.sym.Reshape(dense, shape=shape, name="fixed"), data=(8,))
+    with pytest.raises(ModelError, match=r"replace_head: 'dense' cannot have 10 outputs.*'fixed' \(Reshape\)"):
+        edits.replace_head(old, 10)
+    assert edits.replace_head(old, 12, seed=0).params["dense_weight"].shape == (12, 8)
+
+
 def test_compose_joins_outputs_to_inputs_in_order():
     composed = edits.compose_networks(
         NETWORKS["two outputs"],

@@ -123,7 +123,11 @@ def replace_head(network: Network, num_classes: int, seed: int | None = None) ->
     graph = edit.resize_head(network.graph, head, own, num_classes)
     bare = params.without(network.with_graph(graph, frozen=network.frozen - {head}), own)
     resized = {name: (num_classes, *shapes[name][1:]) for name in own if name in shapes}
-    return params.initialize(bare, own, shapes=resized, seed=seed)
+    changed = params.initialize(bare, own, shapes=resized, seed=seed)
+    misfits = [symbols.misfit_reshape(changed, batch_size=size) for size in (1, 2)]
+    if all(misfits):
+        raise ModelError(f"replace_head: {head!r} cannot have {num_classes} outputs. {misfits[-1]}")
+    return changed
 
 
 def compose_networks(first: Network, second: Network, prefix: str = "") -> Network:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._optional import require
 from xfer2._validation import parameter_error
-from xfer2.exceptions import ModelError
+from xfer2.exceptions import DataError, ModelError
 from xfer2.model_handler import params, symbols
 from xfer2.model_handler.graph import compose, edit, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
@@ -243,15 +242,12 @@ def _computed(network: Network, graph: Graph,
 
 
 def _takes_two(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether every Reshape fits two examples: at one that does not, MXNet 1.9.1 writes over memory and ends the process."""
-    pairs = [edge for node in network.graph.nodes if node.op in ("Reshape", "reshape")
-             for edge in (node.inputs[0], Edge(node.name))]
+    """Whether the network takes batches of two examples; some are made for one."""
     try:
-        _, found = symbols.infer_shapes(network, shapes, batch_size=2, outputs=pairs or None)
-    except ModelError:
+        symbols.shapes_for_data(network, shapes, 2)
+    except DataError:
         return False
-    sizes = [None if shape is None else math.prod(shape) for shape in found] if pairs else []
-    return sizes[::2] == sizes[1::2]
+    return True
 
 
 def _random_batch(network: Network, graph: Graph, shapes: Mapping[str, tuple[int, ...]],

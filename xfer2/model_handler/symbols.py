@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -178,16 +179,37 @@ def _infers_from_nothing(symbol: Symbol) -> bool:
 
 
 def shapes_for_data(network: Network, data_shapes: Mapping[str, Shape],
-                    batch_size: int = 1) -> tuple[dict[str, Shape], list[Shape | None]]:
-    """As `infer_shapes`, for data that a user gave: that they do not fit is the data's error, not the network's."""
+                    batch_size: int | None = None) -> tuple[dict[str, Shape], list[Shape | None]]:
+    """As `infer_shapes`, for data that a user gave: that they do not fit is the data's error, not the network's.
+
+    Where the batch's size is known, every Reshape must fit it too.
+    """
     try:
-        return infer_shapes(network, data_shapes, batch_size)
+        misfit = misfit_reshape(network, data_shapes, batch_size) if batch_size else None
+        if misfit:
+            raise ModelError(misfit)
+        return infer_shapes(network, data_shapes, batch_size or 1)
     except ModelError as error:
         def listed(shapes: Mapping[str, Shape]) -> str:
             return ", ".join(f"{name} (n, {', '.join(map(str, shape))})" for name, shape in shapes.items())
 
         expected = f" The network expects {listed(network.input_shapes)}." if network.input_shapes else ""
         raise DataError(f"The data do not fit the network: got {listed(data_shapes)}.{expected} {error}") from error
+
+
+def misfit_reshape(network: Network, input_shapes: Mapping[str, Shape] | None = None, batch_size: int = 1) -> str | None:
+    """What is wrong with the first Reshape that gives another number of values than it reads; None where all are right.
+
+    MXNet 1.9.1 does not look: it computes with what lies behind its array, or writes over it and ends the process.
+    """
+    nodes = [node for node in network.graph.nodes if node.op in ("Reshape", "reshape")]
+    edges = [edge for node in nodes for edge in (node.inputs[0], Edge(node.name))]
+    _, shapes = infer_shapes(network, input_shapes, batch_size, edges) if edges else ({}, [])
+    for node, read, made in zip(nodes, shapes[::2], shapes[1::2], strict=True):
+        if read is not None and (made is None or math.prod(read) != math.prod(made)):
+            return (f"The layer {node.name!r} ({node.op}) is to give {node.attrs.get('shape')} of {read}, for a batch of "
+                    f"{batch_size}; the numbers of values differ.")
+    return None
 
 
 def layer_shapes(network: Network, input_shapes: Mapping[str, Shape] | None = None) -> dict[str, Shape | None]:
