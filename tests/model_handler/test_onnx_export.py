@@ -192,7 +192,7 @@ def test_paths_and_shapes_that_cannot_be(tmp_path):
     with pytest.raises(ModelError, match=r"it is a folder. Give the path of a file"):
         handler.export_onnx(str(tmp_path))
     with pytest.raises(ParameterError, match=r"export_onnx: the inputs must be among data; got 'dat'"):
-        onnx_export.save_onnx(handler.network, str(tmp_path / "net.onnx"), {"dat": (3, 8, 8)})
+        handler.export_onnx(str(tmp_path / "net.onnx"), dat=(3, 8, 8))
     with pytest.raises(DataError, match=r"got data \(n, 1, 8, 8\). The network expects data \(n, 3, 8, 8\)"):
         handler.export_onnx(str(tmp_path / "net.onnx"), data=(1, 8, 8))
     assert list(tmp_path.iterdir()) == []

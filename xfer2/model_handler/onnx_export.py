@@ -13,7 +13,6 @@ import numpy as np
 
 from xfer2._mxnet import mx
 from xfer2._optional import require
-from xfer2._validation import parameter_error
 from xfer2.exceptions import DataError, ModelError
 from xfer2.model_handler import params, symbols
 from xfer2.model_handler.graph import compose, edit, query
@@ -75,9 +74,6 @@ def save_onnx(network: Network, path: str, input_shapes: Mapping[str, tuple[int,
 
 
 def _known_shapes(network: Network, given: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    for name in given:
-        if name not in network.inputs:
-            raise parameter_error("export_onnx", "the inputs", f"among {', '.join(network.inputs)}", name)
     shapes = {**network.input_shapes, **given}
     unknown = [name for name in network.inputs if name not in shapes]
     if unknown:
@@ -143,7 +139,7 @@ def _spelled_out(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> tup
         held = values.get(node.inputs[1].node) if len(node.inputs) > 1 else None
         if held is None:
             continue
-        if node.op == "BatchNorm" and node.attrs.get("fix_gamma", "True") in ("True", "true", "1"):
+        if node.op == "BatchNorm" and node.is_on("fix_gamma", default=True):
             graph = _with_value(graph, values, node.name, mx.nd.ones_like(held))
         elif ranks.get(node.name, 0) > 2 and held.ndim == 1:  # one slope a channel: ONNX would lay them along the last axis
             graph = _with_value(graph, values, node.name, held.reshape((-1, *[1] * (ranks[node.name] - 2))))

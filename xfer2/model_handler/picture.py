@@ -67,7 +67,7 @@ def layers_and_edges(network: Network, input_shapes: Mapping[str, Shape] | None 
 def _kind(node: Node) -> str:
     """Type of a layer, and what a person asks of it first: the size of its kernel, which activation or pooling."""
     words = [node.op or ""]
-    if node.attrs.get("global_pool") not in ("True", "1"):
+    if not node.is_on("global_pool"):
         words.append("x".join(re.findall(r"\d+", node.attrs.get("kernel", ""))))
     words += [node.attrs.get("pool_type", ""), node.attrs.get("act_type", "")]
     return " ".join(filter(None, words))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -22,18 +21,12 @@ from xfer2.model_handler import params, sources
 from xfer2.model_handler.network import Network
 from xfer2.persistence import from_plain, read_directory, to_plain, write_directory
 from xfer2.repurposers._examples import Examined, described
+from xfer2.repurposers._registry import constructor_parameters
 from xfer2.uncertainty.evaluation import Evaluation
 from xfer2.uncertainty.predictions import Prediction
 
 _CONTEXTS = {"cpu": mx.cpu, "gpu": mx.gpu}
 _HELD_OUT_FILE = "held-out.npz"
-
-
-def constructor_names(cls: type) -> list[str]:
-    """Parameters of a class's constructor and of its bases', sorted."""
-    named = [parameter for one in cls.__mro__ if "__init__" in vars(one) and one is not object
-             for parameter in list(inspect.signature(vars(one)["__init__"]).parameters.values())[1:]]
-    return sorted({parameter.name for parameter in named if parameter.kind is not parameter.VAR_KEYWORD})
 
 
 class Repurposer(ClassifierMixin, BaseEstimator):
@@ -244,7 +237,7 @@ class Repurposer(ClassifierMixin, BaseEstimator):
 
         Those of the bases too, which a class of a user's own may set without naming them.
         """
-        values = {name: getattr(self, name) for name in constructor_names(type(self))
+        values = {name: getattr(self, name) for name in sorted(constructor_parameters(type(self)))
                   if name != "source_model" and hasattr(self, name)}
         if isinstance(values.get("random_state"), (np.random.RandomState, np.random.Generator)):
             values["random_state"] = None

@@ -23,8 +23,9 @@ from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
-from xfer2.repurposers._base import Repurposer, constructor_names
+from xfer2.repurposers._base import Repurposer
 from xfer2.repurposers._examples import Examined, Examples
+from xfer2.repurposers._registry import constructor_parameters
 from xfer2.repurposers._training_run import TrainingRun
 from xfer2.training.callbacks import Callback
 from xfer2.training.checkpoint import kept_seed
@@ -155,7 +156,7 @@ class NeuralNetworkRepurposer(Repurposer):
     @classmethod
     def _get_param_names(cls) -> list[str]:
         """Of this class and its bases: a subclass hands on what it does not name itself."""
-        return constructor_names(cls)
+        return sorted(constructor_parameters(cls))
 
     @abstractmethod
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:

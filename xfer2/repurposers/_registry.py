@@ -68,15 +68,22 @@ METHODS: dict[str, Method] = {method.name: method for method in (
 )}
 
 
-def parameters_of(cls: Any) -> dict[str, Any]:
-    """The constructor's parameters of a repurposer, those handed on to its bases too, with defaults or `REQUIRED`."""
-    names, found = set(cls._get_param_names()), {}
+def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """Parameters of a class's constructor and of its bases', by name."""
+    found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" in vars(base) and base is not object:
-            for name, parameter in inspect.signature(vars(base)["__init__"]).parameters.items():
-                if name in names and name not in found:
-                    found[name] = REQUIRED if parameter.default is parameter.empty else parameter.default
+            for parameter in list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]:
+                if parameter.kind is not parameter.VAR_KEYWORD:
+                    found.setdefault(parameter.name, parameter)
     return found
+
+
+def parameters_of(cls: Any) -> dict[str, Any]:
+    """The parameters of a repurposer, those handed on to its bases too, with defaults or `REQUIRED`."""
+    names = set(cls._get_param_names())
+    return {name: REQUIRED if parameter.default is parameter.empty else parameter.default
+            for name, parameter in constructor_parameters(cls).items() if name in names}
 
 
 def described_parameters(cls: Any) -> dict[str, str]:

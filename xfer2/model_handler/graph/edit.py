@@ -249,7 +249,7 @@ def with_mean_pooling(graph: Graph) -> Graph:
 
 
 def _is_global_average(node: Node) -> bool:
-    return (node.op == "Pooling" and node.attrs.get("global_pool") in ("True", "1") and node.attrs.get("pool_type") == "avg"
+    return (node.op == "Pooling" and node.is_on("global_pool") and node.attrs.get("pool_type") == "avg"
             and node.attrs.get("layout", "None") in ("None", "NCW", "NCHW", "NCDHW"))
 
 
@@ -259,19 +259,15 @@ def _without_label(graph: Graph, node: Node) -> tuple[Node, ...]:
     inputs = node.inputs[:1]
     if node.op not in ("SoftmaxOutput", "Softmax"):
         return (Node(node.name, "sigmoid" if node.op == "LogisticRegressionOutput" else "_copy", {}, inputs),)
-    if _is_on(node, "multi_output"):
+    if node.is_on("multi_output"):
         return (Node(node.name, "softmax", {"axis": "1"}, inputs),)
-    if _is_on(node, "preserve_shape") or _is_matrix(graph, inputs[0]):
+    if node.is_on("preserve_shape") or _is_matrix(graph, inputs[0]):
         return (Node(node.name, "softmax", {"axis": "-1"}, inputs),)
     # SoftmaxOutput makes all figures of an example, of whatever shape, add up to 1. (With four axes MXNet 1.9.1 does so in
     # training, and at inference without oneDNN; with oneDNN it then takes the last axis.)
     flat, softmax = (compose.fresh_name(f"{node.name}_{part}", graph.by_name) for part in ("flat", "softmax"))
     return (Node(flat, "Flatten", {}, inputs), Node(softmax, "softmax", {"axis": "-1"}, (Edge(flat),)),
             Node(node.name, "reshape_like", {}, (Edge(softmax), inputs[0])))
-
-
-def _is_on(node: Node, attr: str) -> bool:
-    return node.attrs.get(attr) in ("True", "true", "1")
 
 
 def _is_matrix(graph: Graph, edge: Edge) -> bool:
@@ -281,7 +277,7 @@ def _is_matrix(graph: Graph, edge: Edge) -> bool:
         node = graph.by_name[node.inputs[0].node]
     if node.op in ("Reshape", "reshape"):
         return bool(re.fullmatch(r"[(\[]\s*(0|-1|[1-9]\d*)L?\s*,\s*(0|-1|[1-9]\d*)L?\s*[)\]]", node.attrs.get("shape", "")))
-    return node.op == "Flatten" or (node.op == "FullyConnected" and ("flatten" not in node.attrs or _is_on(node, "flatten")))
+    return node.op == "Flatten" or (node.op == "FullyConnected" and node.is_on("flatten", default=True))
 
 
 def _rewire(graph: Graph, routes: Mapping[tuple[str, int], Edge], gone: Collection[str] = (),

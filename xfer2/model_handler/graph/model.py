@@ -55,6 +55,10 @@ class Node:
         """Whether the node is a variable and not an operator."""
         return self.op is None
 
+    def is_on(self, attr: str, default: bool = False) -> bool:
+        """Whether an attribute that says yes or no says yes, in any of MXNet's ways of writing it."""
+        return self.attrs.get(attr, str(default)) in ("True", "true", "1")
+
     def __hash__(self) -> int:
         return hash((self.name, self.op, self.inputs))
 
