@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,7 @@ def read(path: str, epoch: Any = None) -> Network:
         raise ModelError(f"{symbol_path}: {error}") from error
     params_path = f"{prefix}-{number:04d}.params"
     values = load_params(params_path)
-    record = _read_preprocessing(prefix)
-    network = params.assemble(symbols.to_symbol(graph), values, preprocessing=record)
-    if record is not None and network.preprocessing is None:
-        raise ModelError(f"{prefix}-preprocessing.json is for the input {record.input_name!r}; the network's inputs are: "
-                         f"{', '.join(network.inputs) or 'none'}.")
+    network = with_preprocessing(params.assemble(symbols.to_symbol(graph), values), prefix)
     if not network.params and network.parameter_names:
         raise ModelError(
             f"No name in {params_path!r} is a parameter of {symbol_path!r} (it has {next(iter(values))!r}, the network "
@@ -141,14 +138,21 @@ def _near_files(prefix: str) -> str:
     return f" Checkpoints in that folder: {', '.join(names)}."
 
 
-def _read_preprocessing(prefix: str) -> Preprocessing | None:
+def with_preprocessing(network: Network, prefix: str) -> Network:
+    """The network with the record in ``PREFIX-preprocessing.json``, where that is there."""
     path = Path(f"{prefix}-preprocessing.json")
     if not path.is_file():
-        return None
+        return network
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise ModelError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(record, dict):
         raise ModelError(f"{path} must hold an object.")
-    return Preprocessing.from_mapping(record, origin=str(path))
+    value = Preprocessing.from_mapping(record, origin=str(path))
+    if value.input_name not in network.inputs:
+        raise ModelError(f"{path} is for the input {value.input_name!r}; the network's inputs are: "
+                         f"{', '.join(network.inputs) or 'none'}.")
+    changed = replace(network, preprocessing=value)
+    symbols.infer_shapes(changed)
+    return changed

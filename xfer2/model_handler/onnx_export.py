@@ -9,23 +9,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from xfer2._mxnet import mx
 from xfer2._optional import require
-from xfer2.exceptions import DataError, ModelError
-from xfer2.model_handler import params, symbols
+from xfer2.exceptions import ModelError
+from xfer2.model_handler import onnx_check, params, symbols
 from xfer2.model_handler.graph import compose, edit, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.network import Network
 
 _OPSET = 13  # the newest that MXNet's translations were written for; what they write is wrong under newer ones
-_TOLERANCE = 1e-4
 _DEFAULTS = {  # of MXNet, where the translation takes a missing attribute for another value
     "FullyConnected": {"flatten": "True"}, "LRN": {"knorm": "2"}, "Deconvolution": {"no_bias": "True"}}
-_WHOLE_NUMBERS = {  # operators that count by an input: which one, and the least that it may be
-    "Embedding": (0, 0), "take": (1, 0), "gather_nd": (1, 0), "one_hot": (0, 0),
-    "SequenceMask": (1, 1), "SequenceReverse": (1, 1), "softmax": (1, 1)}
 _ORDERING = frozenset({"_contrib_box_nms", "topk", "argsort", "sort"})
 _REMEDY = "Replace that layer, or export the part of the network below it (truncate, extract)."
 
@@ -54,7 +48,6 @@ def save_onnx(network: Network, path: str, input_shapes: Mapping[str, tuple[int,
     """
     params.require_values(network, "export_onnx")
     onnx = require("onnx", "export_onnx", "onnx<1.17")
-    runtime = require("onnxruntime", "export_onnx", "onnxruntime")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise ModelError(f"Cannot export to {path!r}: there is no folder {folder!r}. Make it first.")
@@ -66,10 +59,10 @@ def save_onnx(network: Network, path: str, input_shapes: Mapping[str, tuple[int,
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         written, other = (os.path.join(scratch, name) for name in ("model.onnx", "part.onnx"))
         onnx.save(model, written)
-        _check(runtime, written, network, shapes, figures=part is network)
+        _check(written, network, shapes, figures=part is network)
         if part is not None and part is not network:
             onnx.save(_translated(onnx, part, shapes), other)
-            _check(runtime, other, part, shapes)
+            _check(other, part, shapes)
         os.replace(written, path)
 
 
@@ -182,99 +175,6 @@ def _below_ordering(network: Network) -> Network | None:
     return network.with_graph(edit.prune(graph, edges)) if edges else None
 
 
-def _check(runtime: Any, written: str, network: Network, shapes: Mapping[str, tuple[int, ...]],
-           figures: bool = True) -> None:
-    """Raise unless ONNX Runtime computes with the file what MXNet computes with the network, or what has its shapes."""
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong here is said below
-    graph = edit.as_inference(network.graph)
-    batch, expected = _computed(network, graph, shapes)
-    try:
-        session = runtime.InferenceSession(written, options, providers=["CPUExecutionProvider"])
-        found = session.run(None, {value.name: batch[value.name] for value in session.get_inputs()})
-    except Exception as error:  # ONNX Runtime's errors have no class in common below it
-        raise ModelError("The network has no ONNX form that works: ONNX Runtime cannot run what MXNet's translation wrote: "
-                         f"{symbols.first_line(error)} No file was written. {_REMEDY}") from error
-    for edge, one, two in zip(graph.outputs, expected, found, strict=True):
-        wrong = _disagreement(one, two, figures)
-        if wrong:
-            raise ModelError(f"The network has no ONNX form that is right: at the output {edge.node!r} MXNet gives "
-                             f"{wrong[0]} and ONNX Runtime {wrong[1]}, for one random batch. MXNet's translation of a layer "
-                             f"is wrong; no file was written. {_REMEDY}")
-
-
-def _disagreement(expected: np.ndarray, found: np.ndarray, figures: bool) -> tuple[str, str] | None:
-    """The two figures, or shapes, that differ most, where they differ by too much."""
-    if expected.shape != found.shape:
-        return f"shape {expected.shape}", f"shape {found.shape}"
-    if not figures:
-        return None
-    one, two = expected.astype("float64").ravel(), found.astype("float64").ravel()
-    scale = np.abs(one[np.isfinite(one)]).max(initial=1e-12)
-    close = np.isclose(two, one, rtol=0, atol=_TOLERANCE * scale, equal_nan=True)
-    if close.all():
-        return None
-    with np.errstate(invalid="ignore"):
-        worst = int(np.argmax(np.where(close, -1.0, np.nan_to_num(np.abs(two - one), nan=np.inf))))
-    return f"{one[worst]:.6g}", f"{two[worst]:.6g}"
-
-
-def _computed(network: Network, graph: Graph,
-              shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """A random batch, and what MXNet computes for it: of two examples, or of one where the network takes no two."""
-    symbol = symbols.to_symbol(graph)
-    operator = mx.nd.CachedOp(symbol)
-    said = ""
-    for count in (2, 1) if _takes_two(network.with_graph(graph), shapes) else (1,):
-        batch = _random_batch(network, graph, shapes, count)
-        values = {**network.params, **{name: mx.nd.array(array) for name, array in batch.items()}}
-        try:
-            outputs = operator(*[values[name] for name in symbol.list_inputs()])
-            listed = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-            return batch, [array.asnumpy() for array in listed]
-        except mx.MXNetError as error:
-            said = symbols.first_line(error)
-    raise ModelError(f"export_onnx compares the file with MXNet, which cannot compute the network itself: {said}")
-
-
-def _takes_two(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether the network takes batches of two examples; some are made for one."""
-    try:
-        symbols.shapes_for_data(network, shapes, 2)
-    except DataError:
-        return False
-    return True
-
-
-def _random_batch(network: Network, graph: Graph, shapes: Mapping[str, tuple[int, ...]],
-                  count: int) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(0)
-    batch = {name: random.normal(size=(count, *shapes[name])).astype("float32") for name in network.inputs}
-    for name, (low, high) in _whole_number_inputs(network, graph).items():
-        batch[name] = random.integers(low, max(high, low + 1), (count, *shapes[name])).astype("float32")
-    return batch
-
-
-def _whole_number_inputs(network: Network, graph: Graph) -> dict[str, tuple[int, int]]:
-    """The inputs that hold rows of a table or lengths, with the least value and the first that is too high.
-
-    A layer with parameters in between makes fractions of an input, whatever that was.
-    """
-    found: dict[str, tuple[int, int]] = {}
-    for node in graph.nodes:
-        position, low = _WHOLE_NUMBERS.get(node.op or "", (len(node.inputs), 0))
-        if position >= len(node.inputs):
-            continue
-        tables = [network.params[edge.node] for edge in node.inputs if edge.node in network.params]
-        high = min((min(table.shape) for table in tables), default=low + 1)
-        seen, waiting = set(), [node.inputs[position].node]
-        while waiting:
-            name = waiting.pop()
-            below = [edge.node for edge in graph.by_name[name].inputs]
-            if name in network.inputs:
-                before = found.get(name, (low, high))
-                found[name] = max(low, before[0]), min(high, before[1])
-            elif name not in seen and not any(parameter in network.params for parameter in below):
-                waiting.extend(below)
-            seen.add(name)
-    return found
+def _check(written: str, network: Network, shapes: Mapping[str, tuple[int, ...]], figures: bool = True) -> None:
+    onnx_check.compare(written, network, shapes, "The network has no ONNX form that is right",
+                       f"MXNet's translation of a layer is wrong; no file was written. {_REMEDY}", figures=figures)

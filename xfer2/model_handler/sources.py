@@ -13,7 +13,7 @@ from typing import Any
 from xfer2._mxnet import gluoncv, mx
 from xfer2._validation import nearest, parameter_error
 from xfer2.exceptions import ModelError, ParameterError
-from xfer2.model_handler import mxnet_files, params
+from xfer2.model_handler import mxnet_files, onnx_import, params
 from xfer2.model_handler.network import Network, Preprocessing
 from xfer2.model_handler.symbols import first_line
 
@@ -33,6 +33,7 @@ def read(model: Any, owner: str = "ModelHandler", name: str = "model") -> Networ
         * ``mx.mod.Module``, bound or not; ``gluon.HybridBlock``, hybridized or not; ``gluon.SymbolBlock``.
         * ``(symbol, arg_params, aux_params)``, or ``(prefix, epoch)``.
         * a checkpoint's prefix, or its ``PREFIX-symbol.json``: the newest epoch beside it is read.
+        * an ONNX file's path, ``NAME.onnx``.
         * ``"zoo:NAME"``: a network that ships with xfer2.
         * ``"gluoncv:NAME"``: a pre-trained network of gluoncv, which fetches it where it is not in its cache.
     owner, name : str
@@ -54,7 +55,8 @@ def read(model: Any, owner: str = "ModelHandler", name: str = "model") -> Networ
         scheme, _, name = model.partition(":")
         return _from_zoo(name) if scheme == "zoo" else _from_gluoncv(name)
     if isinstance(model, (str, os.PathLike)):
-        return mxnet_files.read(os.fspath(model))
+        path = os.fspath(model)
+        return onnx_import.read(path) if path.endswith(".onnx") else mxnet_files.read(path)
     if isinstance(model, mx.mod.Module):
         return _from_module(model)
     if isinstance(model, mx.gluon.Block):
@@ -67,7 +69,7 @@ def read(model: Any, owner: str = "ModelHandler", name: str = "model") -> Networ
         given = {name: array for part in model[1:] for name, array in (part or {}).items()}
         return params.assemble(model[0], _copied(given))
     raise parameter_error(
-        owner, name, "a Module, a Gluon block, a checkpoint prefix, (symbol, arg_params, aux_params), "
+        owner, name, "a Module, a Gluon block, a checkpoint prefix, an .onnx file, (symbol, arg_params, aux_params), "
         "'zoo:NAME', 'gluoncv:NAME', a Network or a ModelHandler", model)
 
 
