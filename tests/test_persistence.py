@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xfer2.exceptions import PersistenceError
-from xfer2.persistence import from_plain, read_directory, to_plain, write_directory
+from xfer2.persistence import from_plain, manifest_digest, read_directory, to_plain, write_directory
 
 FILES = {"a.bin": b"\x00\x01\x02", "b.json": b"{}"}
 
@@ -19,8 +19,8 @@ def saved(tmp_path):
 
 
 def change_manifest(folder, **changes):
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+    manifest = {**json.loads((folder / "manifest.json").read_text()), **changes}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "sha256": manifest_digest(manifest)}))
 
 
 def test_what_is_written_is_read(saved):
@@ -49,9 +49,40 @@ def test_what_xfer2_did_not_write_is_never_overwritten(tmp_path):
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("text")
     for name in ("mine", "file"):
-        with pytest.raises(PersistenceError, match=f"{name}' exists and was not written by xfer2"):
+        with pytest.raises(PersistenceError, match=f"{name}' holds what was not written there by xfer2"):
             write_directory(tmp_path / name, {}, FILES, overwrite=True)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("theirs", ['{"name": "mine", "files": ["thesis.tex"]}', '{"files": {"thesis.tex": ""}}', "[]"])
+def test_a_manifest_of_others_is_no_leave_to_overwrite(theirs, tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "manifest.json").write_text(theirs)
+    (tmp_path / "site" / "thesis.tex").write_text("years of work")
+    with pytest.raises(PersistenceError, match=r"site' holds what was not written .* \(manifest.json, thesis.tex\)"):
+        write_directory(tmp_path / "site", {}, FILES, overwrite=True)
+
+
+def test_what_was_put_into_a_saved_directory_is_not_lost(saved):
+    (saved / "photos").mkdir()
+    (saved / "predictions.csv").write_text("a,b")
+    with pytest.raises(PersistenceError, match=r"saved' holds what was not .* \(photos, predictions.csv\)"):
+        write_directory(saved, {}, FILES, overwrite=True)
+    assert (saved / "predictions.csv").is_file()
+
+
+def test_a_link_is_followed(saved):
+    (saved.parent / "link").symlink_to(saved)
+    write_directory(saved.parent / "link", {}, {"c": b"new"}, overwrite=True)
+    assert (saved.parent / "link").is_symlink()
+    assert read_directory(saved)[1] == {"c": b"new"}
+
+
+def test_a_manifest_that_says_something_else_is_refused(saved):
+    manifest = json.loads((saved / "manifest.json").read_text())
+    (saved / "manifest.json").write_text(json.dumps({**manifest, "method": "svm"}))
+    with pytest.raises(PersistenceError, match=r"manifest.json' is not what was saved: its own sha256 differs"):
+        read_directory(saved)
 
 
 def test_an_empty_folder_may_be_used(tmp_path):
@@ -61,7 +92,7 @@ def test_an_empty_folder_may_be_used(tmp_path):
 
 
 @pytest.mark.parametrize(("manifest", "files", "error"), [
-    ({}, {"good": b"1", "no/folder": b"2"}, OSError), ({"value": object()}, {"good": b"1"}, TypeError),
+    ({}, {"good": b"1", "no/folder": b"2"}, PersistenceError), ({"value": object()}, {"good": b"1"}, TypeError),
     ({"value": float("nan")}, {"good": b"1"}, ValueError), ({}, {"good": b"1", "bad": "no bytes"}, TypeError)])
 def test_a_write_that_fails_leaves_the_old_directory(saved, manifest, files, error):
     with pytest.raises(error):
@@ -93,10 +124,10 @@ def test_a_file_cut_short_or_missing_is_refused_by_name(saved):
         read_directory(saved)
 
 
-@pytest.mark.parametrize("version", [4, 2, 0, "3", None])
+@pytest.mark.parametrize("version", [5, 3, 0, "4", None])
 def test_another_format_is_refused(saved, version):
     change_manifest(saved, format=version)
-    with pytest.raises(PersistenceError, match=rf"has format {version!r}; this version of xfer2 reads format 3"):
+    with pytest.raises(PersistenceError, match=rf"has format {version!r}; this version of xfer2 reads format 4"):
         read_directory(saved)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from xfer2.exceptions import PersistenceError
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "manifest.json"
 _COLLECTIONS: Mapping[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 
@@ -28,17 +28,26 @@ def write_directory(path: str | os.PathLike[str], manifest: Mapping[str, Any], f
                     overwrite: bool = False) -> None:
     """Write files and a manifest as one directory.
 
-    All is written to a temporary name beside the target and renamed, so a reader sees the whole or nothing.
+    All is written to a temporary name beside the target and renamed, so a reader sees the whole or nothing. A link is
+    followed.
 
     Raises
     ------
     PersistenceError
-        The target exists and may not be overwritten, or is no saved directory, or its folder does not exist.
+        The target exists and may not be overwritten, or holds what xfer2 did not write, or cannot be written.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     check_writable(target, overwrite)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     document = {"format": FORMAT, **manifest, "files": hashes}
+    document["sha256"] = manifest_digest(json.loads(json.dumps(document, allow_nan=False)))
+    try:
+        _write(target, document, files)
+    except OSError as error:
+        raise PersistenceError(f"Cannot save to {str(target)!r}: {error}.") from error
+
+
+def _write(target: Path, document: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         new = scratch / "new"
@@ -55,10 +64,33 @@ def check_writable(target: Path, overwrite: bool) -> None:
     """Raise where `write_directory` would not write."""
     if target.exists() and not overwrite:
         raise PersistenceError(f"{str(target)!r} exists; choose another path or pass overwrite=True.")
-    if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise PersistenceError(f"{str(target)!r} exists and was not written by xfer2; it is not overwritten.")
+    if target.exists():
+        foreign = _foreign(target)
+        if foreign:
+            raise PersistenceError(f"{str(target)!r} holds what was not written there by xfer2 ({', '.join(foreign[:3])}"
+                                   f"{', ...' if len(foreign) > 3 else ''}); it is not overwritten. Choose another path, or "
+                                   "move that away.")
     if not target.parent.is_dir():
         raise PersistenceError(f"Cannot save to {str(target)!r}: there is no folder {str(target.parent)!r}.")
+
+
+def _foreign(target: Path) -> list[str]:
+    """Names in a folder that are no files of a saved directory; the path itself where it is no folder."""
+    if not target.is_dir():
+        return [target.name]
+    found = sorted(entry.name for entry in target.iterdir())
+    try:
+        manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+        own = {MANIFEST, *manifest["files"].keys()} if "format" in manifest else set()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        own = set()
+    return [name for name in found if name not in own or (target / name).is_dir()]
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """The sha256 of what a manifest says, but for the line that holds it."""
+    said = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _put_in_place(new: Path, target: Path, old: Path) -> None:
@@ -86,13 +118,15 @@ def read_directory(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[s
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PersistenceError(f"{str(folder)!r} is no saved repurposer: it has no {MANIFEST}.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PersistenceError(f"{str(folder / MANIFEST)!r} cannot be read: {error}.") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise PersistenceError(f"{str(folder / MANIFEST)!r} is no manifest of xfer2.")
     if manifest.get("format") != FORMAT:
         raise PersistenceError(f"{str(folder)!r} has format {manifest.get('format')!r}; this version of xfer2 reads "
                                f"format {FORMAT}.")
+    if manifest.get("sha256") != manifest_digest(manifest):
+        raise PersistenceError(f"{str(folder / MANIFEST)!r} is not what was saved: its own sha256 differs.")
     return manifest, {name: _checked(folder, name, digest) for name, digest in manifest["files"].items()}
 
 

@@ -97,7 +97,8 @@ def test_parameters_come_from_a_file_and_from_the_line_which_has_the_last_word(r
 
 
 def test_other_data_may_be_measured_on(run, photos, tmp_path):
-    done = run("repurpose", "zoo:cifar10-cnn", photos, "-o", "out", "--test", photos, "--json")
+    shutil.copytree(photos, tmp_path / "others")
+    done = run("repurpose", "zoo:cifar10-cnn", photos, "-o", "out", "--test", "others", "--json")
     assert json.loads(done.out)["held_out"] == json.loads(done.out)["trained_on"]["examples"] == 60
 
 

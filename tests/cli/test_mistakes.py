@@ -76,6 +76,8 @@ def files_below(folder):
     ("repurpose {m} {p} -o out --method random-freeze --layers conv0", "xfer2 methods random-freeze"),
     ("repurpose {m} {p} -o out --test loose", "no classes"),
     ("repurpose {m} {p} -o out --test other", "has the class 'dog'"),
+    ("repurpose {m} {p} -o out --test {p}", "--test must be other images than those it learns from"),
+    ("repurpose {m} gone -o out", "gone/flower' holds no images"),
     ("repurpose {m} {p} -o -", "cannot be printed"),
     ("repurpose {m} {p} -o out --config layers.toml", "layers must be a str"),
     ("repurpose {m} {p} -o out --config parameters.toml", "[parameters]"),
@@ -99,9 +101,10 @@ def files_below(folder):
     ("nonsense", "No such command"),
 ])
 def test_one_line_with_the_remedy(run, photos, saved, tmp_path, line, said):
-    for name in ("empty", "loose", "one/a", "other/dog", "other/china", "there"):
+    for name in ("empty", "loose", "one/a", "other/dog", "other/china", "there", "gone/flower", "gone/china"):
         (tmp_path / name).mkdir(parents=True)
-    for name in ("loose/1.png", "loose/2.png", "one/a/1.png", "one/a/2.png", "other/dog/1.png", "other/china/1.png"):
+    for name in ("loose/1.png", "loose/2.png", "one/a/1.png", "one/a/2.png", "other/dog/1.png", "other/china/1.png",
+                 "gone/china/1.png"):
         Image.new("L", (28, 28)).save(tmp_path / name)
     for name in ("there.npz", "there.csv", "there.html", "there/mine.txt", "there-preprocessing.json"):
         (tmp_path / name).write_text("mine")

@@ -334,3 +334,55 @@ def test_truncated_image_in_an_iterable_folder_is_named(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(content.getvalue()[:len(content.getvalue()) // 2])
     with pytest.raises(ImageError, match=r"cut\.jpg.*truncated.*errors='skip'"):
         list(open_batches(str(tmp_path), image_network()))
+
+
+@pytest.mark.parametrize("handling", ["pad", "discard", "roll_over"])
+def test_pixels_of_an_iterator_are_prepared_whatever_its_last_batch(handling):
+    network, pixels = image_network(), np.random.default_rng(0).integers(0, 255, (5, 9, 9, 3), dtype=np.uint8)
+    iterator = mx.io.NDArrayIter(mx.nd.array(pixels, dtype="uint8"), batch_size=2, last_batch_handle=handling)
+    expected, _ = joined(open_batches(pixels, network))
+    for _ in range(2):
+        np.testing.assert_array_equal(joined(open_batches(iterator, network))[0], expected)
+
+
+def wrapped(kind, tmp_path):
+    """Iterators that leave rows out, or begin somewhere else at each reading."""
+    if kind == "prefetched file":
+        np.savetxt(tmp_path / "rows.csv", ROWS, delimiter=",")
+        return mx.io.PrefetchingIter(mx.io.CSVIter(data_csv=str(tmp_path / "rows.csv"), data_shape=(2,), batch_size=4))
+    inner = mx.io.NDArrayIter(ROWS, LABELS, 4, last_batch_handle="pad" if kind == "prefetched" else "discard")
+    return mx.io.PrefetchingIter(inner) if kind.startswith("prefetched") else mx.io.ResizeIter(inner, 2)
+
+
+@pytest.mark.parametrize("kind", ["prefetched file", "prefetched and discarding", "resized and discarding"])
+def test_iterators_around_iterators_that_lose_rows_are_refused(kind, network, tmp_path):
+    with pytest.raises(DataError, match=r"A (Prefetching|Resize)Iter of .* each reading. Hand over the inner iterator"):
+        list(open_batches(wrapped(kind, tmp_path), network))
+
+
+def test_an_iterator_around_one_that_gives_all_is_read(network, tmp_path):
+    check_all_rows(open_batches(wrapped("prefetched", tmp_path), network))
+
+
+class Items(mx.gluon.data.Dataset):
+    def __init__(self, *items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, number):
+        return self.items[number]
+
+
+@pytest.mark.parametrize(("data", "labels", "message"), [
+    (Items({"data": ROWS[0]}), None, "must be numbers; got object"),
+    (Items("a text", "another"), None, "must be numbers; got <U"),
+    (Items((ROWS[0], [1]), (ROWS[1], [1, 2])), None, "Each example must have one label"),
+    (mx.gluon.data.DataLoader(Items({"data": ROWS[0]}), 1, batchify_fn=lambda items: items[0]), None, "must give arrays"),
+    (ROWS[:2], [2**70, 1], "Labels must be one an example"), (ROWS[:2], [[1, 2], [1]], "Labels must be one an example"),
+    (np.zeros((2, 0, 5), np.uint8), None, "do not fit the network|empty"),
+], ids=list("abcdefg"))
+def test_data_of_other_kinds_are_told_so(data, labels, message, network):
+    with pytest.raises(DataError, match=message):
+        extract_features(network, data, "fc", labels=labels)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from xfer2 import Preprocessing, extract_features
 from xfer2._mxnet import mx
+from xfer2.data.files import open_examples
 from xfer2.exceptions import DataError, ImageError
 
 SIDE = 4
@@ -238,3 +239,36 @@ def test_csv_that_is_no_text(network, tmp_path):
     (tmp_path / "list.csv").write_bytes(b"\xff\xfe\x00\x80,1\n")
     with pytest.raises(DataError, match="cannot be read as CSV"):
         features(network, tmp_path / "list.csv")
+
+
+def test_hidden_images_are_no_examples(tmp_path):
+    for name in ("cat/a.png", "cat/.ipynb_checkpoints/a.png", "cat/._a.png", "dog/b.png", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [example.id for example in open_examples(tmp_path).read()] == ["cat/a.png", "dog/b.png"]
+
+
+def test_links_are_followed_and_broken_ones_named(tmp_path):
+    for name in ("elsewhere/deep/a.png", "photos/cat/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "photos/cat/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos/cat/round").symlink_to(tmp_path / "photos" / "cat")
+    (tmp_path / "photos/cat/gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert [example.id for example in open_examples(tmp_path / "photos").read()] == [
+        "cat/b.png", "cat/gone.png", "cat/more/deep/a.png"]
+
+
+def test_a_class_folder_without_images_is_an_error(tmp_path):
+    for name in ("cat/a.png", "dog/b.jfif"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=r"The class folder '.*dog' holds no images: .*Move it away"):
+        open_examples(tmp_path)
+
+
+def test_the_index_of_a_record_file_counts_lines_that_say_something(tmp_path):
+    for index, size in ((b"0\t0\n1\t9", 2), (b"0\t0\n1\t9\n\n", 2), (b"\xff\xfe", 1)):
+        (tmp_path / "a.rec").write_bytes(b"records")
+        (tmp_path / "a.idx").write_bytes(index)
+        assert open_examples(tmp_path / "a.rec").size == size

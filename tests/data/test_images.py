@@ -142,3 +142,11 @@ def test_a_record_survives_json():
         Preprocessing.from_mapping({"input_shape": [3, 4, 4], "colour": "RGB"})
     with pytest.raises(ParameterError, match="no 'input_shape'"):
         Preprocessing.from_mapping({"color": "RGB"})
+
+
+def test_an_image_of_other_colours_becomes_red_green_and_blue():
+    content = io.BytesIO()
+    Image.new("LAB", (5, 6), (100, 0, 0)).save(content, "TIFF")
+    for color in ("RGB", "GRAY"):
+        record = Preprocessing((3 if color == "RGB" else 1, 6, 5), color=color)
+        assert prepare(decode(content.getvalue(), "number 7"), record).max() > 0

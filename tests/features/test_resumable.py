@@ -218,3 +218,12 @@ def test_record_files_are_resumed_too(tmp_path):
         extract_to_file(image_network(), path=str(tmp_path / "f.npz"), engine=Interrupting(5), **call)
     extract_to_file(image_network(), path=str(tmp_path / "f.npz"), resume=True, **call)
     assert content(tmp_path / "f.npz") == content(tmp_path / "whole.npz")
+
+
+def test_a_folder_of_features_that_holds_other_things_is_not_replaced(tmp_path, photos):
+    extract_to_file(image_network(), photos, "fc", str(tmp_path / "folder"))
+    extract_to_file(image_network(), photos, "fc", str(tmp_path / "folder"), overwrite=True)
+    (tmp_path / "folder" / "mine.txt").write_text("mine")
+    with pytest.raises(ParameterError, match="a name that no folder of other things has"):
+        extract_to_file(image_network(), photos, "fc", str(tmp_path / "folder"), overwrite=True)
+    assert (tmp_path / "folder" / "mine.txt").read_text() == "mine"

@@ -208,3 +208,16 @@ def test_a_spilling_store_that_is_given_up_leaves_nothing(tmp_path):
     store.append("a", np.zeros((3, 2)))
     store.abort()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_arrays_of_other_lengths_than_the_ids_are_an_error():
+    with pytest.raises(DataError, match="2 examples need arrays of as many rows; 'b' has 3"):
+        Features({"a": np.zeros((2, 1)), "b": np.zeros((3, 1))}, None, [0, 1])
+    with pytest.raises(DataError, match="'the labels' has 1"):
+        Features({"a": np.zeros((2, 1))}, [1], [0, 1])
+
+
+def test_numpy_ids_and_features_without_values_are_saved_in_a_folder(tmp_path):
+    Features({"a": np.zeros((2, 0), np.float32)}, None, np.arange(2)).save(tmp_path / "folder")
+    assert Features.load(tmp_path / "folder").ids == [0, 1]
+    assert Features.load(tmp_path / "folder")["a"].shape == (2, 0)

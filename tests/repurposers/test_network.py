@@ -18,6 +18,7 @@ from xfer2.data.augmentation import Augmentation
 from xfer2.exceptions import DataError, LayerNotFoundError, ModelError, ParameterError, PersistenceError, TrainingError
 from xfer2.model_handler import ModelHandler, params
 from xfer2.repurposers import _examples
+from xfer2.repurposers._examples import held_out_rows
 from xfer2.training.callbacks import Callback, CsvLog
 from xfer2.training.loop import Trainer
 
@@ -543,3 +544,11 @@ def test_fitting_prints_nothing(capsys):
     trained_on(fine_tuned())
     said = capsys.readouterr()
     assert said.out == said.err == ""
+
+
+def test_one_row_of_each_class_is_never_held_out():
+    codes = np.repeat(np.arange(20), 2)
+    for fraction in (0.3, 0.6, 0.99):
+        held_out = held_out_rows(codes, fraction, 0)
+        assert len(held_out) > 0
+        assert set(np.delete(codes, held_out)) == set(range(20))

@@ -1,5 +1,6 @@
 """The opening of the README, on real photographs and a real ImageNet network."""
 
+import html
 import subprocess
 import sys
 
@@ -171,3 +172,17 @@ def test_logistic_regression_fits_and_predicts_without_torch():
               "print([name for name in ('torch', 'gpytorch', 'mapie', 'matplotlib', 'gluoncv') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_report_says_lines_that_do_it_again(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    labels = np.array(["odd", "even"] * 10)
+    repurposer = xfer2.LrRepurposer("zoo:mnist-cnn", ["dense0"], random_state=np.random.RandomState(0)).fit(images, labels)
+    repurposer.report(tmp_path / "report.html", images, labels)
+    page = html.unescape((tmp_path / "report.html").read_text())
+    lines = page[page.index("import xfer2"):page.index("repurposer.fit(") + len("repurposer.fit(data, labels)")]
+    assert "0x" not in lines
+    known = {"data": images, "labels": labels, "random_state": 0}
+    written = "\n".join(line for line in lines.splitlines() if "= ..." not in line)
+    exec(compile(written, "report", "exec"), known)
+    assert known["repurposer"].score(images, labels) > 0.5

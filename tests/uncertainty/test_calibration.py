@@ -272,3 +272,22 @@ def test_spread_of_samples_that_lie_on_their_mean_is_one():
     spread, temperature = fit_spread(mean, np.repeat(mean[None], 4, axis=0), codes)
     assert spread == 1
     assert temperature == pytest.approx(fit_temperature(mean, codes), rel=1e-6)
+
+
+def test_a_probability_of_zero_in_single_precision_is_a_large_loss_and_no_infinite_one():
+    chances = np.array([[1, 0], [0.5, 0.5]], np.float32)
+    assert negative_log_likelihood([1, 1], chances, [0, 1]) == pytest.approx((87.34 + np.log(2)) / 2, rel=1e-3)
+
+
+def test_rows_of_one_confidence_are_in_one_bin_in_any_order():
+    labels = np.array([0] * 8 + [1] * 2)
+    for order in (np.arange(10), np.arange(10)[::-1], np.random.default_rng(0).permutation(10)):
+        assert adaptive_calibration_error(labels[order], np.tile([0.8, 0.2], (10, 1)), [0, 1], 5) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("measure", [brier_score, expected_calibration_error, adaptive_calibration_error])
+def test_texts_for_numbers_and_probabilities_that_are_none_are_errors(measure):
+    with pytest.raises(DataError, match="texts are no numbers"):
+        measure(["3", "7"], [[0.8, 0.2], [0.2, 0.8]], [3, 7])
+    with pytest.raises(DataError, match="NaN or infinite"):
+        measure([3, 7], [[0.8, 0.2], [np.nan, 0.8]], [3, 7])

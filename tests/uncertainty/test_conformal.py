@@ -1,8 +1,11 @@
 """Conformal sets: coverage on data drawn from known probabilities, and the sets themselves against plain loops."""
 
+import hashlib
 import math
+import struct
 import subprocess
 import sys
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
@@ -37,7 +40,7 @@ def predicted(chances, classes):
     return Prediction(chances, np.array(list(classes)), range(len(chances)))
 
 
-def sets_by_loops(sets, cal_chances, cal_codes, new_chances):
+def sets_by_loops(sets, cal_chances, cal_codes, new_chances, as_given=None):
     """Every class with a score of at most the k-th smallest calibration score, k = ceil((n + 1) coverage)."""
     coverage, seed = Fraction(str(sets.coverage)), sets.seed_
     tuning = max(math.ceil(1 / min(coverage, 1 - coverage)), len(cal_codes) // 5) if sets.method == "raps" else 0
@@ -46,7 +49,17 @@ def sets_by_loops(sets, cal_chances, cal_codes, new_chances):
     def uniform(purpose, count):
         if sets.method == "lac":
             return [0.0] * count
+        if purpose == "prediction":
+            return draws(child_seed(seed, purpose), new_chances if as_given is None else as_given)
         return np.random.RandomState(child_seed(seed, purpose)).uniform(size=count)
+
+    def draws(seed, rows):
+        seen, found = Counter(), []
+        for row in rows:
+            key = b"".join(struct.pack("<q", round(chance * 1e6)) for chance in row)
+            found.append(int(hashlib.blake2b(f"{seed} {seen[key]} ".encode() + key, digest_size=7).hexdigest(), 16) / 2**56)
+            seen[key] += 1
+        return found
 
     def score(chances, code, u):
         if sets.method == "lac":
@@ -81,7 +94,7 @@ def test_no_class_that_loops_have_is_left_out_where_probabilities_are_tiny(metho
     for coverage in (0.8, 0.9, 0.95, 0.98):
         sets = ConformalSets(coverage, method, 1).fit(predicted(chances[:400], range(10)), codes[:400])
         found = sets.predict(predicted(chances[400:], range(10)))
-        assert (found | ~sets_by_loops(sets, shown[:400], codes[:400], shown[400:])).all()
+        assert (found | ~sets_by_loops(sets, shown[:400], codes[:400], shown[400:], chances[400:])).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -276,3 +289,20 @@ def test_importing_the_room_loads_neither_scikit_learn_nor_mapie():
     code = ("import sys; from xfer2.uncertainty import predictions, conformal, selective, ood; "
             "print(sorted({'sklearn', 'mapie', 'torch', 'pandas'} & set(sys.modules)))")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("method", ["aps", "raps"])
+def test_a_randomised_set_does_not_depend_on_the_rows_it_comes_with(method):
+    random = np.random.default_rng(3)
+    chances = random.dirichlet([0.5] * 5, 700)
+    chances[600:] = chances[600]  # a hundred alike
+    labels = (chances.cumsum(axis=1) > random.random((700, 1))).argmax(axis=1)
+    classes = np.arange(5)
+    sets = ConformalSets(0.8, method, random_state=1).fit(Prediction(chances[:300], classes, range(300)), labels[:300])
+    whole = sets.predict(Prediction(chances[300:], classes, range(400)))
+    alone = np.concatenate([sets.predict(Prediction(row[np.newaxis], classes, [0])) for row in chances[300:601]])
+    np.testing.assert_array_equal(alone, whole[:301])
+    order = random.permutation(300)
+    np.testing.assert_array_equal(sets.predict(Prediction(chances[300:600][order], classes, range(300))), whole[:300][order])
+    assert len(np.unique(whole[300:], axis=0)) > 1  # each of those that are alike has a draw of its own
+    assert empirical_coverage(whole, labels[300:], classes) > 0.72

@@ -68,3 +68,11 @@ def test_labels_may_be_a_list_or_a_column_of_a_table():
     evaluation = some_evaluation(30)
     for labels in (evaluation.labels.tolist(), pandas.Series(evaluation.labels, index=range(100, 130))):
         assert Evaluation(evaluation.prediction, labels).figures() == evaluation.figures()
+
+
+@pytest.mark.parametrize("classes", [[3, 7], [False, True], ["a", "b"]])
+def test_labels_that_come_as_objects_are_of_the_classes_type_and_come_back(classes):
+    prediction = Prediction(np.array([[0.9, 0.1], [0.6, 0.4]]), np.array(classes), [0, 1])
+    evaluation = Evaluation(prediction, np.array(classes, object))
+    assert evaluation.labels.dtype == prediction.classes.dtype
+    assert Evaluation.from_bytes(evaluation.to_bytes()).labels.tolist() == classes

@@ -111,3 +111,10 @@ def test_predictions_do_not_share_their_distances():
 def test_a_prediction_cannot_be_changed():
     with pytest.raises(AttributeError):
         random_prediction().classes = CLASSES[:2]
+
+
+def test_entropy_does_not_depend_on_the_order_of_the_classes():
+    chances = np.random.default_rng(0).dirichlet([1] * 7, 50)
+    entropies = {tuple(Prediction(chances[:, order], np.arange(7), range(50)).entropy.tolist())
+                 for order in (np.arange(7), np.arange(7)[::-1], [3, 1, 0, 6, 5, 2, 4])}
+    assert len(entropies) == 1

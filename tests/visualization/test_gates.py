@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from xfer2.exceptions import DataError
 from xfer2.visualization import plot_gates
 
 CHANNELS = pd.DataFrame({"layer": ["conv9"] * 4 + ["conv10"] * 2, "channel": [0, 1, 2, 3, 0, 1],
@@ -34,3 +35,17 @@ def test_lines_are_the_means_in_the_tables_order(frame):
 def test_it_draws_into_axes_that_are_given():
     ax = plt.figure().add_subplot()
     assert plot_gates(CHANNELS, ax) is ax
+
+
+@pytest.mark.parametrize(("frame", "said"), [(CHANNELS.drop(columns="update"), "needs a column 'update'"),
+                                             (CHANNELS[:0], "has no rows")])
+def test_tables_of_another_kind_are_told_so_and_leave_no_figure(frame, said):
+    with pytest.raises(DataError, match=said):
+        plot_gates(frame)
+    assert plt.get_fignums() == []
+
+
+def test_layers_that_begin_and_end_alike_have_labels_of_their_own():
+    names = [f"stage{stage}_unit{unit}_conv1" for stage in (1, 3) for unit in (1, 2, 3)]
+    ax = plot_gates(pd.DataFrame({"layer": names, "update": 0.5, "fine_tune": 0.5}))
+    assert len({label.get_text() for label in ax.get_xticklabels()}) == 6

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from xfer2 import Prediction
 from xfer2.exceptions import DataError, ParameterError
 from xfer2.visualization import plot_most_confidently_wrong, plot_most_uncertain, plot_predictions
 
@@ -86,3 +87,13 @@ def test_other_errors(told, truth):
         plot_predictions(IMAGES, told, top=0)
     with pytest.raises(DataError, match=r"4 predictions need labels of shape \(4,\)"):
         plot_predictions(IMAGES, told, labels=truth[:2])
+
+
+def test_rows_are_positions_or_a_mask():
+    prediction = Prediction(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([0, 1]), ["a", "b", "c"])
+    images = np.zeros((3, 4, 4), np.uint8)
+    for rows in ([1, 2], np.array([False, True, True])):
+        assert [text.get_text() for text in plot_predictions(images, prediction, rows).texts] == ["b", "c"]
+    for rows in ([1.9], ["a"], 1, [True, False]):
+        with pytest.raises(ParameterError, match="rows must be positions of rows, or a mask of 3"):
+            plot_predictions(images, prediction, rows)

@@ -120,3 +120,9 @@ def test_edges_must_go_from_earlier_layers_to_later_ones(edges):
 def test_layers_must_be_and_have_names_of_their_own(layers):
     with pytest.raises(ParameterError, match="layers must be at least one"):
         plot_network(layers, [])
+
+
+def test_no_mathematics_is_read_into_names():
+    ax = plot_network([("a", "US$_in_{US$", False)], [])
+    ax.figure.canvas.draw()
+    assert ax.texts[0].get_text() == r"US\$_in_{US\$"

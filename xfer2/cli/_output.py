@@ -19,6 +19,8 @@ from xfer2._validation import parameter_error
 from xfer2.exceptions import DataError, XferError
 from xfer2.features.files import replacing
 
+_SKIPPED_SHOWN = 10
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="zoo:NAME, gluoncv:NAME, a checkpoint's prefix, or what "
                                       "`xfer2 repurpose` made.")]
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A folder of images, a .csv of paths (and labels), or a .rec.")]
@@ -135,5 +137,6 @@ def say_skipped(skipped: Sequence[str], total: int) -> None:
     """Name the images that could not be read, on one line."""
     if skipped:
         count = f"{len(skipped)} of {total} images"
-        print(f"xfer2: {count} could not be read and were left out: {skipped[0]}"
-              + (f" (and {len(skipped) - 1} more)" if len(skipped) > 1 else ""), file=sys.stderr)
+        more = f" (and {len(skipped) - _SKIPPED_SHOWN} more)" if len(skipped) > _SKIPPED_SHOWN else ""
+        print(f"xfer2: {count} could not be read and were left out: {'; '.join(skipped[:_SKIPPED_SHOWN])}{more}",
+              file=sys.stderr)

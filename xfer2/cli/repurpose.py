@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shlex
 import sys
 import warnings
@@ -161,6 +162,9 @@ def _split(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         raise DataError(f"{OWNER}: the images of {data!r} have no classes. Put them into one folder a class, or name a "
                         ".csv of paths and labels.")
     if options["test"] is not None:
+        if os.path.realpath(options["test"]) == os.path.realpath(data):
+            raise parameter_error(OWNER, "--test", "other images than those it learns from", options["test"],
+                                  "Leave it out to have --hold-out of them held out.")
         others = labels_at(options["test"])
         if others is None:
             raise DataError(f"{OWNER}: the images of --test {options['test']!r} have no classes.")
@@ -221,4 +225,5 @@ def _say(repurposer: Any, output: str, as_json: bool, quiet: bool) -> None:
         print_table(("figure", "value", "95% interval"),
                     [(name.replace("_", " "), f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}")
                      for name, figure in figures.items()], numeric=("value",))
-    note(f"Saved in {output}: {record['examples']} training images, {len(repurposer.classes_)} classes.", quiet)
+    note(f"Saved in {output}: {record['examples']} training images, {len(repurposer.classes_)} classes"
+         + ("." if held_out is not None else "; none was held out to measure on."), quiet)

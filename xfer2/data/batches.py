@@ -151,12 +151,13 @@ def _rectangular(value: Any, owner: str) -> np.ndarray:
 
 def _label_array(labels: Any) -> np.ndarray:
     """Labels in one dimension; texts that come as objects (a pandas column) become NumPy's texts, which files can hold."""
-    flat = as_numpy(labels).reshape(-1)
-    if flat.dtype.kind != "O":
-        return flat
-    for kinds, dtype in ((str, str), (bool | np.bool_, bool), (Integral, np.int64)):
-        if all(isinstance(label, kinds) for label in flat):
-            return flat.astype(dtype)
+    try:
+        flat = as_numpy(labels).reshape(-1)
+        for kinds, dtype in ((str, str), (bool | np.bool_, bool), (Integral, np.int64)):
+            if flat.dtype.kind == "O" and all(isinstance(label, kinds) for label in flat):
+                return flat.astype(dtype)
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"Labels must be one an example, texts or numbers of at most 64 bits: {error}.") from error
     return flat
 
 
@@ -193,7 +194,10 @@ def _named(arrays: Sequence[np.ndarray], network: Network, names: Sequence[str] 
 
 def _network_input(array: np.ndarray, network: Network) -> np.ndarray:
     if not images.is_pixels(array):
-        return np.ascontiguousarray(array, dtype=np.float32)
+        try:
+            return np.ascontiguousarray(array, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"The network's inputs must be numbers; got {array.dtype} of shape {array.shape}.") from error
     record = images.require_record(network.preprocessing, "uint8 arrays are images; they")
     return np.stack([images.prepare(images.from_array(pixels), record) for pixels in array])
 
@@ -303,5 +307,8 @@ def _stacked(kept: Sequence[tuple[Example, list[np.ndarray]]], network: Network)
             raise DataError("Some examples have a label and others none.")
         found = None
     else:
-        found = _whole_numbers(np.asarray(labels))
+        try:
+            found = _whole_numbers(np.asarray(labels))
+        except ValueError as error:  # of different lengths
+            raise DataError(f"Each example must have one label: {error}.") from error
     return Batch(_named(columns, network), found, [example.id for example, _ in kept])

@@ -80,6 +80,7 @@ def labels_at(path: str) -> np.ndarray | None:
 
 def fingerprint(path: str) -> str:
     """What changes when the examples at a path do: a hash of their names, sizes and times of change."""
+    path = os.fspath(path)
     digest = hashlib.sha256()
     listed = [Path(path)] if os.path.isfile(path) else []
     if not path.endswith(".rec"):
@@ -110,7 +111,7 @@ def open_examples(data: str | os.PathLike[str] | FileRows) -> Examples:
         return _listed(_in_csv(Path(path)))
     if path.endswith(".rec"):
         index = Path(path[:-4] + ".idx")
-        size = len(index.read_text(encoding="utf-8").split("\n")) - 1 if index.is_file() else None
+        size = sum(1 for line in index.read_bytes().splitlines() if line.strip()) if index.is_file() else None
         if os.path.getsize(path) == 0:
             raise DataError(f"The record file {path!r} is empty.")
         return Examples(lambda: _in_records(path), size)
@@ -123,10 +124,15 @@ def _listed(examples: list[Example]) -> Examples:
 
 def _in_folder(folder: Path) -> list[Example]:
     """Images by class folder, both in alphabetical order; images without class folders have no labels."""
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    images = {directory: _images_below(directory) for directory in entries if directory.is_dir()}
     found = [Example(_shown(path.relative_to(folder)), _shown(directory.name), repr(str(path)), path)
-             for directory in classes for path in _images_below(directory)]
-    loose = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix.lower() in EXTENSIONS]
+             for directory, paths in images.items() for path in paths]
+    loose = [path for path in entries if path not in images and path.suffix.lower() in EXTENSIONS]
+    empty = [directory for directory, paths in images.items() if not paths]
+    if found and empty:
+        raise DataError(f"The class folder {str(empty[0])!r} holds no images: files of the kinds "
+                        f"{', '.join(sorted(EXTENSIONS))} were expected. Move it away, or save its images as one of these.")
     if found and loose:
         raise DataError(f"The folder {str(folder)!r} holds class folders and, beside them, {len(loose)} images without a "
                         f"class ({loose[0].name!r}); put them into a class folder.")
@@ -143,7 +149,18 @@ def _shown(path: Path | str) -> str:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix.lower() in EXTENSIONS)
+    """Images in a folder and in those in it, links followed; hidden ones are copies that programs keep for themselves."""
+    def unreadable(error: OSError) -> None:
+        raise DataError(f"The folder {str(folder)!r} cannot be read: {error}.") from error
+
+    found: list[Path] = []
+    seen = set[str]()
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        seen.add(os.path.realpath(place))
+        folders[:] = [name for name in folders
+                      if not name.startswith(".") and os.path.realpath(os.path.join(place, name)) not in seen]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in EXTENSIONS)
 
 
 def _in_csv(path: Path) -> list[Example]:

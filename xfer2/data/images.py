@@ -14,6 +14,7 @@ from xfer2.model_handler.network import Preprocessing
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 _CHANNELS = frozenset({1, 3, 4})
+_MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LA", "PA", "I", "F", "I;16", "I;16B", "I;16L"})
 _OF_16_BITS = frozenset({"PNG", "PPM"})  # formats whose pixels Pillow gives as 32 bits where they have 16
 
 
@@ -28,6 +29,8 @@ def decode(source: Path | bytes, name: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()  # the pixels stay when the file is closed
+            if image.mode not in _MODES:
+                return image.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"The image {name} cannot be decoded: {error}") from error
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _OF_16_BITS):
@@ -43,7 +46,7 @@ def is_pixels(array: np.ndarray) -> bool:
     """Whether an array is a batch of raw images and not network input: uint8, (n, h, w), or with 1, 3 or 4 channels last or
     first.
     """
-    return array.dtype == np.uint8 and (array.ndim == 3 or (array.ndim == 4 and bool(
+    return array.dtype == np.uint8 and 0 not in array.shape[1:] and (array.ndim == 3 or (array.ndim == 4 and bool(
         _CHANNELS.intersection((array.shape[1], array.shape[3])))))
 
 

@@ -33,14 +33,34 @@ def is_shuffled(data: Any) -> bool:
     An ImageRecordIter is taken at its word: nothing of it says that it shuffles.
     """
     if isinstance(data, mx.io.DataIter):
-        inner = [*getattr(data, "iters", ()), *([data.data_iter] if hasattr(data, "data_iter") else [])]
-        return bool(getattr(data, "shuffle", False)) or any(map(is_shuffled, inner))
+        return bool(getattr(data, "shuffle", False)) or any(map(is_shuffled, _inside(data)))
     sampler = getattr(getattr(data, "_batch_sampler", None), "_sampler", None)
     return not isinstance(sampler, mx.gluon.data.SequentialSampler)
 
 
+def _inside(iterator: Any) -> list[Any]:
+    """The iterators that an iterator takes its batches from."""
+    return [*getattr(iterator, "iters", ()), *([iterator.data_iter] if hasattr(iterator, "data_iter") else [])]
+
+
+def _check_gives_all(iterator: Any) -> None:
+    """Raise where an iterator leaves rows out, or gives others at each reading, and what does so is out of reach."""
+    for inner in _inside(iterator):
+        if isinstance(inner, mx.io.MXDataIter):
+            raise DataError(f"A {type(iterator).__name__} of a {type(inner).__name__} does not begin with the first example "
+                            "at each reading. Hand over the inner iterator, or the file that it reads.")
+        _check_gives_all(inner)
+        if getattr(inner, "last_batch_handle", "pad") != "pad":
+            raise DataError(f"A {type(iterator).__name__} of an iterator with last_batch_handle={inner.last_batch_handle!r} "
+                            "does not give every example at each reading. Hand over the inner iterator.")
+    if not isinstance(iterator, mx.io.NDArrayIter) and getattr(iterator, "last_batch_handle", "pad") != "pad":
+        raise DataError(f"A {type(iterator).__name__} with last_batch_handle={iterator.last_batch_handle!r} does not give "
+                        "every example at each reading. Make it with last_batch_handle='pad'.")
+
+
 def read_iterator(iterator: Any) -> Iterator[tuple[list[np.ndarray], np.ndarray | None]]:
     """The batches of a DataIter from its first example on: inputs, and labels where it has them."""
+    _check_gives_all(iterator)
     for batch in _rewound(_whole_iterator(iterator)):
         kept = batch.data[0].shape[0] - (batch.pad or 0)
         yield ([array.asnumpy()[:kept] for array in batch.data],
@@ -50,14 +70,19 @@ def read_iterator(iterator: Any) -> Iterator[tuple[list[np.ndarray], np.ndarray 
 def read_loader(loader: Any) -> Iterator[list[np.ndarray]]:
     """The batches of a DataLoader: the parts of each, labels last where it has them."""
     for parts in _whole_loader(loader):
-        yield [as_numpy(part) for part in parts_of(parts)]
+        arrays = [as_numpy(part) for part in parts_of(parts)]
+        if not all(array.ndim for array in arrays):
+            raise DataError("A DataLoader must give arrays: the network's inputs, and labels where there are any; it gave a "
+                            f"{type(parts).__name__}.")
+        yield arrays
 
 
 def _whole_iterator(iterator: Any) -> Any:
     """An NDArrayIter that drops or carries over its last batch, as one that gives every example once, in its order."""
     if not isinstance(iterator, mx.io.NDArrayIter) or iterator.last_batch_handle == "pad":
         return iterator
-    data, labels = ({name: as_numpy(array) for name, array in pairs} for pairs in (iterator.data, iterator.label))
+    data, labels = ({name: mx.nd.array(as_numpy(array), dtype=array.dtype) for name, array in pairs}  # of NumPy, floats
+                    for pairs in (iterator.data, iterator.label))
     return mx.io.NDArrayIter(data, labels, min(iterator.batch_size, len(iterator.idx)))
 
 

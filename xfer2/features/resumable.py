@@ -27,7 +27,7 @@ from xfer2.features import files
 from xfer2.features.engines.base import EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine
 from xfer2.features.extractor import extract_parts, pruned
-from xfer2.features.store import FOLDER_SUFFIXES, Features, write_parts
+from xfer2.features.store import FOLDER_SUFFIXES, Features, foreign_files, write_parts
 from xfer2.model_handler import archive, sources
 from xfer2.model_handler.network import Network
 
@@ -180,7 +180,7 @@ def _check_target(owner: str, path: str, layers: int, overwrite: bool) -> None:
         raise parameter_error(owner, "path", "a .npz or .parquet file where there are several layers", path)
     if target.exists() and not overwrite:
         raise parameter_error(owner, "path", "new, or overwrite=True", path)
-    if target.is_dir() and (suffix in files.SUFFIXES or not (target / "features.json").is_file()):
+    if target.is_dir() and (suffix in files.SUFFIXES or foreign_files(target)):
         raise parameter_error(owner, "path", "a name that no folder of other things has", path)
     if not target.parent.is_dir():
         raise DataError(f"Cannot write {path!r}: there is no folder {str(target.parent)!r}.")

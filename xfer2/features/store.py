@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,8 +49,13 @@ class Features:
     def __init__(self, arrays: Mapping[str, np.ndarray], labels: np.ndarray | None, ids: Sequence[Any],
                  skipped: Sequence[str] = ()) -> None:
         self._arrays = dict(arrays)
-        self.labels = labels
+        self.labels = None if labels is None else np.asarray(labels)
         self.ids = list(ids)
+        columns = {**self._arrays, **({} if self.labels is None else {"the labels": self.labels})}
+        odd = [name for name, array in columns.items() if len(array) != len(self.ids)]
+        if odd:
+            raise DataError(f"Features of {len(self.ids)} examples need arrays of as many rows; {odd[0]!r} has "
+                            f"{len(columns[odd[0]])}.")
         self.skipped = list(skipped)
 
     @property
@@ -121,7 +128,7 @@ class Features:
                 arrays = {name.partition(":")[2]: file[name] for name in file.files if name.startswith("layer:")}
                 labels = file["labels"] if "labels" in file.files else None
                 return cls(arrays, labels, file["ids"].tolist(), file["skipped"].tolist())
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{target!r} cannot be read as features: {error}") from error
 
 
@@ -160,6 +167,13 @@ class Store(Protocol):
     def abort(self) -> None:
         """Leave nothing behind."""
         ...
+
+
+def foreign_files(folder: Path) -> list[str]:
+    """Names in a folder that no `FolderStore` put there; all of them where it is no folder of features."""
+    names = sorted(entry.name for entry in folder.iterdir())
+    own = {_INDEX, "labels.npy"} if _INDEX in names else set()
+    return [name for name in names if name not in own and not (own and re.fullmatch(r"layer-.*\.npy", name))]
 
 
 class MemoryStore:
@@ -227,7 +241,7 @@ class FolderStore:
             self._files[layer] = (self._path / _file_name(layer)).open("w+b")
             self._shapes[layer], self._dtypes[layer] = (0, *array.shape[1:]), array.dtype
             self._write_header(layer)
-        content = np.ascontiguousarray(array).data.cast("B")
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data  # of an array without values too
         for start in range(0, len(content), _WRITE_AT_ONCE):
             self._write(layer, content[start:start + _WRITE_AT_ONCE])
         self._shapes[layer] = (self._shapes[layer][0] + len(array), *self._shapes[layer][1:])
@@ -250,7 +264,8 @@ class FolderStore:
             file.close()
         if labels is not None:
             np.save(self._path / "labels.npy", files.storable(labels), allow_pickle=False)
-        index = {"layers": list(self._files), "ids": list(ids), "skipped": list(skipped), "labels": labels is not None}
+        plain = [one.item() if isinstance(one, np.generic) else one for one in ids]
+        index = {"layers": list(self._files), "ids": plain, "skipped": list(skipped), "labels": labels is not None}
         (self._path / _INDEX).write_text(json.dumps(index), encoding="utf-8")
         self._path.chmod(0o777 & ~_umask())
         self._path.replace(self._target)

@@ -21,6 +21,9 @@ Params = Mapping[str, NDArray]
 class Preprocessing:
     """How an image becomes a network's input.
 
+    Pixels are taken as they are stored: transparency is left out, and an orientation that a camera noted is not applied, as
+    in MXNet's own reading of images.
+
     Attributes
     ----------
     input_shape : tuple of int

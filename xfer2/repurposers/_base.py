@@ -127,16 +127,20 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         if manifest.get("class") != cls.__name__:
             raise PersistenceError(f"The directory holds a {manifest.get('class')}, not a {cls.__name__}; "
                                    "use xfer2.load, or that class's load.")
-        parameters = {name: from_plain(value) for name, value in manifest["parameters"].items()}
-        if parameters.get("context_function") in _CONTEXTS:
-            parameters["context_function"] = _CONTEXTS[parameters["context_function"]]
         restored = object.__new__(cls)
-        for name, value in parameters.items():
-            setattr(restored, name, value)
-        restored._from_files(files, from_plain(manifest["learned"]), trusted)
-        restored.trained_on_ = from_plain(manifest["trained_on"])
-        restored.held_out_ = Evaluation.from_bytes(files[_HELD_OUT_FILE]) if _HELD_OUT_FILE in files else None
-        restored.classes_ = from_plain(manifest["classes"])
+        try:
+            parameters = {name: from_plain(value) for name, value in manifest["parameters"].items()}
+            if parameters.get("context_function") in _CONTEXTS:
+                parameters["context_function"] = _CONTEXTS[parameters["context_function"]]
+            for name, value in parameters.items():
+                setattr(restored, name, value)
+            restored._from_files(files, from_plain(manifest["learned"]), trusted)
+            restored.trained_on_ = from_plain(manifest["trained_on"])
+            restored.held_out_ = Evaluation.from_bytes(files[_HELD_OUT_FILE]) if _HELD_OUT_FILE in files else None
+            restored.classes_ = from_plain(manifest["classes"])
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise PersistenceError(f"The saved {cls.__name__} cannot be read: it lacks something, or holds it in another "
+                                   f"form ({type(error).__name__}: {error}).") from error
         return restored
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:

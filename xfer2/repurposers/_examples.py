@@ -180,7 +180,7 @@ def _store(folder: str, size: int | None) -> SpillingStore:
 
 
 def held_out_rows(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """A fraction of the rows, sorted, of every class as nearly as its rows allow; a class's only row stays.
+    """A fraction of the rows, sorted, of every class as nearly as its rows allow; one row of each stays.
 
     Examples
     --------
@@ -191,7 +191,10 @@ def held_out_rows(codes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     order = shuffled_by_class(codes, seed)
     order = order[np.bincount(codes)[codes[order]] > 1]
     marks = np.floor(fraction * np.arange(len(order) + 1) + 0.5)
-    return np.sort(order[np.diff(marks) > 0])
+    chosen = np.sort(order[np.diff(marks) > 0])
+    whole = np.flatnonzero(np.bincount(codes[chosen], minlength=codes.max() + 1) == np.bincount(codes))
+    last = [chosen[codes[chosen] == code][-1:] for code in whole]  # of a class that would be held out as a whole
+    return np.setdiff1d(chosen, np.concatenate([np.zeros(0, int), *last]))
 
 
 def _viewed(batch: Batch, name: str, views: int, augment: Augment | None, random: np.random.Generator) -> Batch:

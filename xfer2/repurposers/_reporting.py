@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from typing import Any
 
@@ -55,7 +56,23 @@ def _again(repurposer: Any, changed: dict[str, Any]) -> str:
                     for key, named in zip(("source", "data"), record["named"], strict=True))
     comments = [f"{key} = ...  # {record[key]}"
                 for key, named in zip(("source", "data"), record["named"], strict=True) if not named]
+    if record["data"].startswith("an array"):
+        comments.append("labels = ...")
+        data += ", labels"
     told = {name: value for name, value in changed.items() if not callable(value)}
-    arguments = ", ".join([source, *(f"{name}={value!r}" for name, value in told.items())])
-    return "\n".join(["import xfer2", "", *comments, f"repurposer = xfer2.{type(repurposer).__name__}({arguments})",
-                      f"repurposer.fit({data})"])
+    comments += [f"{name} = ...  # a {type(value).__name__}" for name, value in told.items() if not _is_literal(value)]
+    arguments = ", ".join([source, *(f"{name}={value!r}" if _is_literal(value) else f"{name}={name}"
+                                     for name, value in told.items())])
+    own = type(repurposer)
+    known, name = (["import xfer2"], f"xfer2.{own.__name__}") if repurposer.method in METHODS else (
+        [f"from {own.__module__} import {own.__name__}"], own.__name__)
+    return "\n".join([*known, "", *comments, f"repurposer = {name}({arguments})", f"repurposer.fit({data})"])
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether what a value looks like is Python for it."""
+    try:
+        ast.literal_eval(repr(value))
+    except (ValueError, SyntaxError, RecursionError):
+        return False
+    return True

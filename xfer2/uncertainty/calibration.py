@@ -51,7 +51,8 @@ def expected_calibration_error(labels: Any, probabilities: Any, classes: Any, bi
 def adaptive_calibration_error(labels: Any, probabilities: Any, classes: Any, bins: int = 15) -> float:
     """Expected calibration error over bins with equally many rows, so that no bin rests on a handful.
 
-    Parameters and result are those of `expected_calibration_error`.
+    Parameters and result are those of `expected_calibration_error`. Rows of one confidence are in one bin, that of the first
+    of them, so that the order of the rows does not matter.
 
     References
     ----------
@@ -59,9 +60,8 @@ def adaptive_calibration_error(labels: Any, probabilities: Any, classes: Any, bi
     """
     check_integer("adaptive_calibration_error", "bins", bins)
     confidence, correct = _confidence(labels, probabilities, classes)
-    member = np.empty(len(confidence), int)
-    member[np.argsort(confidence, kind="stable")] = np.arange(len(confidence)) * bins // len(confidence)
-    return _binned_error(confidence, correct, member)
+    first = np.searchsorted(np.sort(confidence), confidence)
+    return _binned_error(confidence, correct, first * bins // len(confidence))
 
 
 def brier_score(labels: Any, probabilities: Any, classes: Any) -> float:
@@ -83,7 +83,8 @@ def brier_rows(labels: Any, probabilities: Any, classes: Any) -> np.ndarray:
     """What `brier_score` is the mean of (n,)."""
     truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
     _check_rows(truth, chances, names)
-    return np.asarray(((chances - (names[np.newaxis, :] == truth[:, np.newaxis])) ** 2).sum(axis=1))
+    own = names[np.newaxis, :] == truth[:, np.newaxis]
+    return np.asarray(((chances.astype(np.float64) - own) ** 2).sum(axis=1))
 
 
 def reliability_curve(labels: Any, probabilities: Any, classes: Any,
@@ -218,13 +219,14 @@ def negative_log_likelihood_rows(labels: Any, probabilities: Any, classes: Any) 
     truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
     _check_rows(truth, chances, names)
     own = chances[np.arange(len(truth)), label_codes("negative_log_likelihood", truth, names, len(truth))]
-    return np.asarray(-np.log(np.clip(own, np.finfo(float).tiny, None)))
+    least = np.finfo(chances.dtype if chances.dtype.kind == "f" else float).tiny
+    return -np.log(np.clip(own, least, None).astype(np.float64))
 
 
 def _confidence(labels: Any, probabilities: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:
     truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
     _check_rows(truth, chances, names)
-    return chances.max(axis=1), names[chances.argmax(axis=1)] == truth
+    return chances.max(axis=1).astype(np.float64), names[chances.argmax(axis=1)] == truth
 
 
 def _binned_error(confidence: np.ndarray, correct: np.ndarray, member: np.ndarray) -> float:
@@ -239,3 +241,7 @@ def _check_rows(truth: np.ndarray, chances: np.ndarray, names: np.ndarray) -> No
     if chances.shape != (len(truth), len(names)) or len(truth) == 0:
         raise DataError(f"{len(truth)} labels and {len(names)} classes need probabilities of shape "
                         f"({len(truth)}, {len(names)}), at least one row; got {chances.shape}.")
+    if not np.isfinite(chances).all():
+        raise DataError("Some probabilities are NaN or infinite.")
+    if {truth.dtype.kind, names.dtype.kind} & set("US") and truth.dtype.kind != names.dtype.kind:
+        raise DataError(f"The labels are of type {truth.dtype}, the classes of type {names.dtype}: texts are no numbers.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from decimal import Decimal
 from typing import Any
@@ -39,7 +40,8 @@ class ConformalSets:
         is chosen on a fifth of the calibration rows, at least 1 / (1 - coverage), which then do not calibrate. Where many
         true labels have a probability below about 1e-7, sets of each method are larger than they need be.
     random_state : int, RandomState, Generator or None
-        Of the randomised sets. For one integer, the same rows get the same sets.
+        Of the randomised sets. For one integer, a row's set is the same whatever rows it comes with; only of rows whose
+        probabilities are alike, each in turn has another draw.
 
     Attributes
     ----------
@@ -149,7 +151,8 @@ class ConformalSets:
                             "classifier that the sets were fitted on.")
         if len(prediction) == 0:
             return np.zeros((0, len(self.classes_)), bool)
-        score = _mapie_score(self.method, chances.shape[1], child_seed(self.seed_, "prediction"))
+        draws = _RowDraws(child_seed(self.seed_, "prediction"), np.asarray(prediction.probabilities, float))
+        score = _mapie_score(self.method, chances.shape[1], draws)
         score.quantiles_ = np.array([self.threshold_ + (0.0 if self.method == "lac" else _SLACK)])
         score.k_star, score.lambda_star = np.array([self.rank_]), self.penalty_
         sets = score.get_prediction_sets(chances[:, :, np.newaxis], np.empty(0), np.array([self._error_rate()]), **_PREFIT)
@@ -227,7 +230,26 @@ class _PassThrough:
 _PREFIT = {"cv": "prefit", "estimator": _PassThrough(), "include_last_label": "randomized"}
 
 
-def _mapie_score(method: str, columns: int, seed: int) -> Any:
+class _RowDraws(np.random.RandomState):
+    """What MAPIE draws from: a number for every row, by its probabilities and how many rows of the same came before."""
+
+    def __init__(self, seed: int, chances: np.ndarray) -> None:
+        super().__init__(seed)
+        keys, group = np.unique(np.round(chances * 1e6).astype(np.int64), axis=0, return_inverse=True)
+        order = np.argsort(group.reshape(-1), kind="stable")
+        starts = np.searchsorted(group.reshape(-1)[order], np.arange(len(keys)))
+        turn = np.empty(len(chances), np.int64)
+        turn[order] = np.arange(len(chances)) - np.repeat(starts, np.diff([*starts, len(chances)]))
+        texts = (f"{seed} {place} ".encode() + keys[one].tobytes()
+                 for one, place in zip(group.reshape(-1), turn, strict=True))
+        self._draws = np.array([int.from_bytes(hashlib.blake2b(text, digest_size=7).digest()) for text in texts]) / 2.0**56
+
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        """The rows' numbers, from 0 to 1."""
+        return self._draws.reshape(size)
+
+
+def _mapie_score(method: str, columns: int, seed: int | np.random.RandomState) -> Any:
     """MAPIE's score, not its SplitConformalClassifier: that refuses two classes, rare classes, and few rows."""
     from mapie.conformity_scores import APSConformityScore, LACConformityScore, RAPSConformityScore
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -57,8 +58,8 @@ class Evaluation:
     labels: np.ndarray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", np.asarray(self.labels))
-        label_codes("Evaluation", self.labels, self.prediction.classes, len(self.prediction))
+        codes = label_codes("Evaluation", self.labels, self.prediction.classes, len(self.prediction))
+        object.__setattr__(self, "labels", np.asarray(self.prediction.classes)[codes])  # of the classes' own type
 
     def __len__(self) -> int:
         return len(self.prediction)
@@ -123,5 +124,5 @@ class Evaluation:
                                     skipped=arrays["skipped"].tolist(),
                                     **{name: arrays[name] for name in _PARTS if name in arrays})
             return cls(prediction, arrays["labels"])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"The held-out predictions cannot be read: {error}") from error

@@ -93,7 +93,7 @@ class Prediction:
     @property
     def entropy(self) -> np.ndarray:
         """Entropy of the class probabilities (n,), in nats: 0 where certain, ln k where all classes are alike."""
-        chances = np.asarray(self.probabilities, np.float64)
+        chances = np.sort(np.asarray(self.probabilities, np.float64), axis=1)  # the order of classes must not round anew
         return np.abs(-(chances * np.log(np.clip(chances, np.finfo(float).tiny, 1.0))).sum(axis=1))
 
     def to_frame(self) -> Any:

@@ -42,13 +42,26 @@ def shortened(name: Any, length: int = 14) -> str:
     text = " ".join(str(name).encode("utf-8", "replace").decode("utf-8").split())  # names of files may be no text
     if len(text) > length:
         text = text[:length // 2] + "…" + text[len(text) - (length - 1) // 2:]
-    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")  # matplotlib leaves "_x" out of legends
+    return (" " if text.startswith("_") else "") + plain(text)  # matplotlib leaves "_x" out of legends
+
+
+def plain(text: Any) -> str:
+    """A text in which matplotlib reads no mathematics."""
+    return str(text).replace("$", r"\$")
+
+
+def distinct(names: Sequence[Any]) -> list[str]:
+    """Names as labels, as short as those of different names stay different."""
+    longest, length = max((len(str(name)) for name in names), default=0), 14
+    while length < longest and len({shortened(name, length) for name in names}) < len(set(map(str, names))):
+        length += 4
+    return [shortened(name, length) for name in names]
 
 
 def name_ticks(axis: Any, names: Sequence[Any]) -> None:
     """Put names at 0, 1, ... of an axis: all of a few, every k-th of many."""
     places = range(0, len(names), 1 if len(names) <= _MOST_TICKS else -(-len(names) // _FEWER_TICKS))
-    labels = [shortened(names[place]) for place in places]
+    labels = [distinct(names)[place] for place in places]
     slanted = axis.axis_name == "x" and (len(names) > _MOST_TICKS or max(map(len, labels), default=0) > 2)
     axis.set_ticks(places, labels, **({"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}))
 

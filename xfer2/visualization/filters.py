@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xfer2._validation import parameter_error
+from xfer2.visualization._axes import plain
 
 
 def plot_filters(images: Any, titles: Sequence[str] | None = None, ax: Any = None) -> Any:
@@ -63,7 +64,7 @@ def plot_filters(images: Any, titles: Sequence[str] | None = None, ax: Any = Non
         inset.set_xticks([])
         inset.set_yticks([])
         if titles is not None:
-            inset.set_title(titles[number], fontsize="small", pad=2)
+            inset.set_title(plain(titles[number]), fontsize="small", pad=2)
     return ax
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xfer2.visualization._axes import COLORS, name_ticks, new_axes
+from xfer2.visualization._axes import COLORS, check_columns, name_ticks, new_axes
 
 _GATES = {"update": ("update gate z", COLORS[0]), "fine_tune": ("fine-tune gate r", COLORS[1])}
 _BAND = (0.1, 0.9)
@@ -35,6 +35,7 @@ def plot_gates(frame: Any, ax: Any = None) -> Any:
     >>> xfer2.visualization.plot_gates(frame).get_ylabel()
     'mean over the training examples'
     """
+    check_columns("plot_gates", frame, ("layer", *_GATES))
     ax = new_axes(ax, max(4.2, 0.45 * frame["layer"].nunique() + 1.5))
     groups = frame.groupby("layer", sort=False)
     layers = list(groups.groups)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xfer2._validation import check_integer
+from xfer2._validation import check_integer, parameter_error
 from xfer2.exceptions import DataError
 from xfer2.uncertainty.predictions import Prediction, label_codes
 from xfer2.uncertainty.ranking import most_confidently_wrong, most_uncertain
@@ -63,7 +63,7 @@ def plot_predictions(images: Any, prediction: Prediction, rows: Any = None, labe
     owner = "plot_predictions"
     check_integer(owner, "top", top)
     known = images if isinstance(images, Mapping) else dict(enumerate(images))
-    chosen = list(known)[:_MOST_IMAGES] if rows is None else [int(row) for row in rows]
+    chosen = list(known)[:_MOST_IMAGES] if rows is None else _rows(owner, rows, len(prediction))
     if not chosen:
         raise DataError(f"{owner}: there are no rows to show.")
     truth = None if labels is None else label_codes(owner, labels, prediction.classes, len(prediction))
@@ -185,3 +185,13 @@ def _draw_bars(ax: Any, chances: np.ndarray, classes: np.ndarray, top: int, size
     ax.set_xlim(0, 1)
     ax.set_ylim(max(top, 3) - 0.5, -0.5)
     ax.set_axis_off()
+
+
+def _rows(owner: str, rows: Any, count: int) -> list[int]:
+    """Positions, or those where a mask is True."""
+    given = np.asarray(rows)
+    if given.dtype.kind == "b" and given.shape == (count,):
+        return np.flatnonzero(given).tolist()
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
+        raise parameter_error(owner, "rows", f"positions of rows, or a mask of {count}", rows)
+    return given.tolist()

@@ -15,6 +15,7 @@ from xfer2.visualization._axes import (
     legend_above,
     mean_and_interval,
     new_axes,
+    plain,
     shortened,
 )
 
@@ -63,8 +64,8 @@ def plot_learning_curves(frame: Any, x: str = "examples", y: str = "accuracy", g
         if len(places) <= 8:
             ax.set_xticks(places)
             ax.minorticks_off()
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
+    ax.set_xlabel(plain(x))
+    ax.set_ylabel(plain(y))
     legend_above(ax)
     return ax
 

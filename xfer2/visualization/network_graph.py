@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xfer2._validation import parameter_error
+from xfer2.visualization._axes import plain
 
 # All lengths are in inches.
 _POINTS = 7.0
@@ -223,7 +224,7 @@ def _draw_box(ax: Any, place: _Place, text: str, frozen: bool, top: float, botto
                            edgecolor="black", linewidth=0.7 * scale, gid=place.name))
     if frozen:
         ax.add_patch(Rectangle((left, bottom), _MARGIN / 2, top - bottom, facecolor="black", linewidth=0))
-    ax.text(place.x, (top + bottom) / 2, text, fontsize=_POINTS * scale, ha="center", va="center", linespacing=1.1)
+    ax.text(place.x, (top + bottom) / 2, plain(text), fontsize=_POINTS * scale, ha="center", va="center", linespacing=1.1)
 
 
 def _frozen_patch() -> Any:
