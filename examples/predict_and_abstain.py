@@ -21,7 +21,7 @@ from xfer2.uncertainty.selective import threshold_at_risk
 
 def load():
     if len(sys.argv) > 1:  # here images are 28x28, so that they are one array; a repurposer also takes the folder itself
-        paths = sorted(path for path in Path(sys.argv[1]).glob("*/*") if path.suffix in (".png", ".jpg"))
+        paths = sorted(path for path in Path(sys.argv[1]).glob("*/*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
         return np.stack([Image.open(path).convert("L").resize((28, 28)) for path in paths]), [p.parent.name for p in paths]
     digits = load_digits()  # 8x8 pixels from 0 to 16; made 0 to 255, with a margin as MNIST's have
     return np.pad(digits.images * (255 / 16), [(0, 0), (2, 2), (2, 2)]).astype(np.uint8), digits.target

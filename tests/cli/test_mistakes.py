@@ -40,6 +40,8 @@ def files_below(folder):
     ("inspect nowhere/net", "nowhere/net"),
     ("inspect zoo:mnist-cn", "mnist-cnn"),
     ("inspect {m} --graph g.txt", ".svg"),
+    ("inspect {m} --graph there.svg", "--graph must be new"),
+    ("repurpose {m} {p} -o out --set source_model=x", "no parameter 'source_model'. Nearest: "),
     ("inspect {m} --input-shape 3,a", "3,224,224"),
     ("extract nowhere {p} -o f.npz", "nowhere"),
     ("extract {m} nowhere -o f.npz", "'nowhere'"),
@@ -79,7 +81,7 @@ def files_below(folder):
     ("repurpose {m} {p} -o out --test {p}", "--test must be other images than those it learns from"),
     ("repurpose {m} gone -o out", "gone/flower' holds no images"),
     ("repurpose {m} {p} -o -", "cannot be printed"),
-    ("repurpose {m} {p} -o out --config layers.toml", "layers must be a str"),
+    ("repurpose {m} {p} -o out --config layers.toml", "layers must be a text"),
     ("repurpose {m} {p} -o out --config parameters.toml", "[parameters]"),
     ("repurpose {m} {p} -o out --config latin.toml", "latin.toml"),
     ("repurpose {m} {p} -o out --set c={{[]:1}}", "c must be"),
@@ -106,7 +108,7 @@ def test_one_line_with_the_remedy(run, photos, saved, tmp_path, line, said):
     for name in ("loose/1.png", "loose/2.png", "one/a/1.png", "one/a/2.png", "other/dog/1.png", "other/china/1.png",
                  "gone/china/1.png"):
         Image.new("L", (28, 28)).save(tmp_path / name)
-    for name in ("there.npz", "there.csv", "there.html", "there/mine.txt", "there-preprocessing.json"):
+    for name in ("there.npz", "there.svg", "there.csv", "there.html", "there/mine.txt", "there-preprocessing.json"):
         (tmp_path / name).write_text("mine")
     (tmp_path / "wrong.toml").write_text('methd = "lr"\n')
     (tmp_path / "broken.toml").write_text("method = \n")

@@ -1,6 +1,7 @@
 """Preparation of an image against a plain reference."""
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -150,3 +151,13 @@ def test_an_image_of_other_colours_becomes_red_green_and_blue():
     for color in ("RGB", "GRAY"):
         record = Preprocessing((3 if color == "RGB" else 1, 6, 5), color=color)
         assert prepare(decode(content.getvalue(), "number 7"), record).max() > 0
+
+
+@pytest.mark.parametrize("size", [(3000, 3), (3, 3001)])
+def test_a_strip_is_cut_before_it_is_enlarged(size):
+    record = Preprocessing((3, 30, 32), resize_short=40, crop="center")
+    image = noise(*size)
+    start = time.perf_counter()
+    found = prepare(image, record)
+    assert time.perf_counter() - start < 1
+    np.testing.assert_allclose(found, reference(image, record), atol=1)

@@ -1,5 +1,6 @@
 """Layers stay in the table's order, and the best is marked."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,3 +30,10 @@ def test_single_repeats_have_no_band():
 def test_a_missing_column_is_named():
     with pytest.raises(DataError, match="needs a column 'score'"):
         plot_layer_sweep(SCORES[["layer"]])
+
+
+@pytest.mark.parametrize("score", [[0.5, np.nan], [np.nan, np.nan], ["good", "bad"]])
+def test_scores_that_are_no_numbers_are_an_error_and_leave_no_figure(score):
+    with pytest.raises(DataError, match="the column 'score' must hold finite numbers"):
+        plot_layer_sweep(pd.DataFrame({"layer": ["a", "b"], "score": score}))
+    assert plt.get_fignums() == []

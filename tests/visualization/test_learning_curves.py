@@ -1,5 +1,6 @@
 """Lines are means of repeats, bands their t-intervals; a history's best epoch is marked."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,3 +64,12 @@ def test_epochs_are_whole_numbers():
     ax = plot_history(HISTORY)
     ax.figure.draw_without_rendering()
     assert all(tick == int(tick) for tick in ax.get_xticks())
+
+
+def test_columns_of_texts_are_an_error_and_leave_no_figure():
+    for name in ("examples", "accuracy"):
+        with pytest.raises(DataError, match=f"the column '{name}' must hold finite numbers"):
+            plot_learning_curves(REPEATS.assign(**{name: "many"}))
+    with pytest.raises(DataError, match="the column 'epoch' must hold finite numbers"):
+        plot_history(HISTORY.assign(epoch="first"))
+    assert plt.get_fignums() == []

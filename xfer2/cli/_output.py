@@ -84,7 +84,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numeric: 
     print("\n".join(line.rstrip() for line in held.get().splitlines()))
 
 
-def check_output(path: str, overwrite: bool, folder: bool = False, pipe: bool = False) -> None:
+def check_output(path: str, overwrite: bool, folder: bool = False, pipe: bool = False, option: str = "--output") -> None:
     """Raise where a file, or folder, of that name cannot be written, before any work is done.
 
     Raises
@@ -97,12 +97,12 @@ def check_output(path: str, overwrite: bool, folder: bool = False, pipe: bool = 
     if path == "-" and pipe:
         return
     if path in ("", "-"):
-        raise parameter_error("xfer2", "--output", "a name" if pipe else "a name; this cannot be printed", path)
+        raise parameter_error("xfer2", option, "a name" if pipe else "a name; this cannot be printed", path)
     target = Path(path)
     if target.exists() and not overwrite:
-        raise parameter_error("xfer2", "--output", "new", path, "Replace what is there with --overwrite.")
+        raise parameter_error("xfer2", option, "new", path, "Replace what is there with --overwrite.")
     if target.is_dir() and not folder:
-        raise parameter_error("xfer2", "--output", "a file", path)
+        raise parameter_error("xfer2", option, "a file", path)
     if not target.parent.is_dir():
         raise DataError(f"Cannot write {path!r}: there is no folder {str(target.parent)!r}.")
     try:

@@ -53,6 +53,7 @@ def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.showwarning = _warned
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever called
@@ -84,6 +85,11 @@ def _run() -> int:
     if code == _INTERRUPTED:
         return _failed("interrupted before the output was whole; nothing is kept.", FAILED)
     return code if isinstance(code, int) else 0
+
+
+def _warned(message: Any, *_: Any, **__: Any) -> None:
+    """A line, as all that goes wrong is."""
+    _failed(message, 0)
 
 
 def _failed(error: Any, code: int, context: Any = None) -> int:

@@ -25,7 +25,7 @@ def inspect(model: Model,
       xfer2 inspect zoo:mnist-cnn --graph mnist-cnn.svg
     """
     if graph is not None:
-        check_output(graph, overwrite)
+        check_output(graph, overwrite, option="--graph")
         _check_picture(graph)
     handler = ModelHandler(_models.read_model(model)[0])
     shapes = {} if input_shape is None else {handler.network.inputs[0]: _shape(input_shape)}

@@ -101,9 +101,13 @@ def _as_csv(columns: dict[str, Any]) -> str:
 
     count = len(columns["file"])
     cells = {name: [""] * count if values is None else
-             ["|".join(map(str, one)) for one in values] if name == "prediction_set" else values
-             for name, values in columns.items()}
+             list(map(_joined, values)) if name == "prediction_set" else values for name, values in columns.items()}
     return str(pandas.DataFrame(cells).to_csv(index=False))
+
+
+def _joined(labels: Any) -> str:
+    """Labels between ``|``; one that is in a label has a backslash before it."""
+    return "|".join(str(label).replace("|", r"\|") for label in labels)
 
 
 def _as_json(columns: dict[str, Any]) -> str:

@@ -39,6 +39,7 @@ from xfer2.repurposers._registry import Method, get_method, parameters_of
 
 OWNER = "xfer2 repurpose"
 _KINDS: dict[str, Any] = {"hold_out": Real, "seed": int, "batch_size": int}  # the others are texts
+_KIND_NAMES: dict[Any, str] = {Real: "number", int: "whole number", str: "text"}
 _DEFAULTS: dict[str, Any] = {"method": "lr", "layers": None, "pool": "avg", "test": None, "hold_out": 0.2, "seed": 0,
                              "batch_size": None, "errors": "skip"}
 
@@ -111,7 +112,7 @@ def _read_config(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
         if name == "layers" and isinstance(value, list) and all(isinstance(one, str) for one in value):
             options[name] = ",".join(value)
         elif not isinstance(value, _KINDS.get(name, str)) or isinstance(value, bool):
-            raise parameter_error(path, name, f"a {_KINDS.get(name, str).__name__}", value)
+            raise parameter_error(path, name, f"a {_KIND_NAMES[_KINDS.get(name, str)]}", value)
     return options, parameters
 
 
@@ -129,12 +130,12 @@ def _parsed(text: str) -> tuple[str, Any]:
 def _make(method: Method, model: str, options: dict[str, Any], parameters: dict[str, Any]) -> Any:
     """The repurposer, with what the command line says."""
     cls = method.load_class()
-    known = parameters_of(cls)
+    known = {name: default for name, default in parameters_of(cls).items() if name != "source_model"}
     if method.needs_objects:
         raise ParameterError(f"{OWNER}: the method {method.name!r} needs {', '.join(method.needs_objects)}, which no "
                              "command line can say; use it in Python, or choose another method.")
     for name in parameters:
-        if name not in known or name == "source_model":
+        if name not in known:
             raise ParameterError(f"{OWNER}: the method {method.name!r} has no parameter {name!r}. Nearest: "
                                  f"{', '.join(nearest(name, known))}. `xfer2 methods {method.name}` lists all.")
     network, default = _models.read_model(model)

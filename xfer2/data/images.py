@@ -14,6 +14,7 @@ from xfer2.model_handler.network import Preprocessing
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 _CHANNELS = frozenset({1, 3, 4})
+_STRIP = 20  # how many times as long as wide
 _MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LA", "PA", "I", "F", "I;16", "I;16B", "I;16L"})
 _OF_16_BITS = frozenset({"PNG", "PPM"})  # formats whose pixels Pillow gives as 32 bits where they have 16
 
@@ -67,6 +68,8 @@ def prepare(image: Image.Image, record: Preprocessing) -> np.ndarray:
     """
     channels, height, width = record.input_shape
     image = image.convert("L" if record.color == "GRAY" else "RGB")
+    if record.crop == "center":
+        image = _without_far_ends(image)
     if record.resize_short is None:
         size = (width, height)
     else:
@@ -82,6 +85,13 @@ def prepare(image: Image.Image, record: Preprocessing) -> np.ndarray:
         pixels = pixels[:, :, ::-1]
     mean, std = np.asarray(record.mean, np.float32), np.asarray(record.std, np.float32)
     return np.ascontiguousarray(((pixels * np.float32(record.scale) - mean) / std).transpose(2, 0, 1))
+
+
+def _without_far_ends(image: Image.Image) -> Image.Image:
+    """The middle of a strip, as much as a crop could need: all of one of 20,000 by 2 pixels would take gigabytes."""
+    longest = _STRIP * min(image.size)
+    across, down = (max(0, (size - longest) // 2) for size in image.size)
+    return image.crop((across, down, image.width - across, image.height - down)) if across or down else image
 
 
 def require_record(record: Preprocessing | None, what: str) -> Preprocessing:

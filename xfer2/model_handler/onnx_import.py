@@ -65,7 +65,7 @@ def _network(onnx: Any, model: Any, opset: int, initial: dict[str, np.ndarray]) 
         raise ModelError(f"It is written for opset {opset} of ONNX; the oldest that is known is {_OLDEST}.")
     inputs = {value.name: _sizes(value)[1:] for value in model.graph.input if value.name not in initial}
     translation = Translation(opset, inputs, {"": np.zeros(0), **initial}, _made_for(model, initial))
-    for node in _nodes(onnx, model):
+    for node in _nodes(model):
         _translate(onnx, translation, node)
     outputs = tuple(translation.edge(value.name) for value in model.graph.output)
     graph = edit.prune(Graph(tuple(translation.nodes), outputs, codec.current_version_attrs()), outputs)
@@ -84,10 +84,13 @@ def _translate(onnx: Any, translation: Translation, proto: Any) -> None:
         translation.constants[node.outputs[0]] = np.array(sizes, np.int64)
         return
     if proto.domain in _DOMAINS and all(map(translation.is_constant, node.inputs)):
-        translation.constants.update(_computed(onnx, proto, translation))
+        try:
+            translation.constants.update(_computed(onnx, proto, translation))
+        except Exception as error:  # whatever onnx's reference raises
+            raise refusal(node, f"its value cannot be computed ({symbols.first_line(error)})") from error
         return
     if node.op not in OPERATORS or proto.domain not in _DOMAINS:
-        raise refusal(node, f"this operator is not known. Known are {', '.join(OPERATORS)}")
+        raise refusal(node, f"it is none of the {len(OPERATORS)} operators that are known. Export the network without it")
     try:
         found = OPERATORS[node.op](translation, node)
     except KeyError as error:
@@ -114,10 +117,11 @@ def _named(onnx: Any, proto: Any, number: int) -> OnnxNode:
                                           for name, value in attrs.items()})
 
 
-def _nodes(onnx: Any, model: Any) -> Iterator[Any]:
+def _nodes(model: Any) -> Iterator[Any]:
     """The nodes, functions written out."""
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+        inliner = require("onnx.inliner", "Reading an ONNX file with functions", "onnx>=1.15,<1.17")
+        model = inliner.inline_local_functions(model)
     yield from model.graph.node
 
 

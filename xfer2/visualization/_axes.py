@@ -75,13 +75,17 @@ def legend_above(ax: Any) -> None:
               columnspacing=1.2, handlelength=1.6)
 
 
-def check_columns(owner: str, frame: Any, names: Sequence[str]) -> None:
-    """Raise unless a table has these columns and at least one row."""
+def check_columns(owner: str, frame: Any, names: Sequence[str], finite: Sequence[str] = ()) -> None:
+    """Raise unless a table has these columns and at least one row, some columns of finite numbers alone."""
     missing = [name for name in names if name not in frame]
     if missing:
         raise DataError(f"{owner}: the table needs a column {missing[0]!r}; it has {list(frame.columns)}.")
     if len(frame) == 0:
         raise DataError(f"{owner}: the table has no rows.")
+    for name in finite:
+        column = frame[name].to_numpy()
+        if column.dtype.kind not in "biuf" or not np.isfinite(column).all():
+            raise DataError(f"{owner}: the column {name!r} must hold finite numbers. Leave out rows where it does not.")
 
 
 def draw_interval(ax: Any, places: Any, mean: np.ndarray, half: np.ndarray, color: str, label: str | None = None) -> None:

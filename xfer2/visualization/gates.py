@@ -35,7 +35,7 @@ def plot_gates(frame: Any, ax: Any = None) -> Any:
     >>> xfer2.visualization.plot_gates(frame).get_ylabel()
     'mean over the training examples'
     """
-    check_columns("plot_gates", frame, ("layer", *_GATES))
+    check_columns("plot_gates", frame, ("layer", *_GATES), finite=tuple(_GATES))
     ax = new_axes(ax, max(4.2, 0.45 * frame["layer"].nunique() + 1.5))
     groups = frame.groupby("layer", sort=False)
     layers = list(groups.groups)

@@ -48,9 +48,9 @@ def plot_learning_curves(frame: Any, x: str = "examples", y: str = "accuracy", g
     >>> plot_learning_curves(frame).get_lines()[0].get_ydata().round(2).tolist()
     [0.7, 0.9]
     """
-    check_columns("plot_learning_curves", frame, (x, y, group))
+    check_columns("plot_learning_curves", frame, (x, y, group), finite=(x, y))
     ax = new_axes(ax)
-    for number, (name, rows) in enumerate(frame.groupby(group, sort=False)):
+    for number, (name, rows) in enumerate(frame.groupby(group, sort=False, dropna=False)):
         places = sorted(rows[x].unique())
         mean, half = np.array([mean_and_interval(rows.loc[rows[x] == place, y]) for place in places]).T
         color = COLORS[number % len(COLORS)]
@@ -96,7 +96,7 @@ def plot_history(frame: Any, ax: Any = None) -> Any:
     >>> [line.get_label() for line in ax.get_lines()]
     ['training', 'validation', 'least: epoch 1']
     """
-    check_columns("plot_history", frame, ("epoch", "loss"))
+    check_columns("plot_history", frame, ("epoch", "loss"), finite=("epoch",))
     ax = new_axes(ax)
     epochs = frame["epoch"].to_numpy()
     for number, (column, label) in enumerate({"loss": "training", "validation_loss": "validation"}.items()):
