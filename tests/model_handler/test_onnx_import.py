@@ -41,7 +41,7 @@ CASES = [
     ("Conv", MAPS, [values(6, 1, 3, 3)], {"group": 3, "auto_pad": "SAME_UPPER", "strides": [2, 2]}, 13),
     ("Conv", MAPS, [values(4, 3, 2, 2)], {"auto_pad": "SAME_LOWER"}, 13),
     ("Conv", MAPS, [values(4, 3, 2, 2)], {"auto_pad": "VALID"}, 13),
-    ("Conv", (3, 9), [values(4, 3, 3)], {}, 13),
+    ("Conv", (3, 9), [values(4, 3, 3)], {}, 13), ("Conv", (3, 9), [values(4, 3, 3), values(0)], {}, 13),
     ("ConvTranspose", MAPS, [values(3, 2, 3, 3), values(2)], {
         "group": 1, "strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}, 13),
     ("Gemm", ROWS, [values(6, 4), values(4)], {"alpha": 0.5, "beta": 2.0}, 13),

@@ -26,7 +26,7 @@ _OLDEST = 7  # before it, what is added to what was said otherwise
 
 
 def read(path: str) -> Network:
-    """Read an ONNX file, such as PyTorch, Keras or scikit-learn write, and compare the network with it on a random batch.
+    """Read an ONNX file, such as PyTorch writes, and compare the network with it on a random batch.
 
     Layers are named as the nodes, parameters as the initializers. A ``NAME-preprocessing.json`` beside ``NAME.onnx`` is read
     with it.

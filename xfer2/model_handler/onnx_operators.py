@@ -30,8 +30,8 @@ def _convolution(t: Translation, node: OnnxNode) -> Edge:
               "no_bias": not node.reads(2)}
     if turned and any(node.attrs.get("output_padding", ())):
         attrs["adj"] = tuple(node.attrs["output_padding"])
-    return t.put(node, "Deconvolution" if turned else "Convolution", attrs, x,
-                 *(t.parameter(value, t.constant(node, number)) for number, value in enumerate(node.inputs) if number))
+    parameters = [t.parameter(node.inputs[number], t.constant(node, number)) for number in (1, 2) if node.reads(number)]
+    return t.put(node, "Deconvolution" if turned else "Convolution", attrs, x, *parameters)
 
 
 def _gemm(t: Translation, node: OnnxNode) -> Edge:
