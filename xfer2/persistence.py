@@ -39,8 +39,8 @@ def write_directory(path: str | os.PathLike[str], manifest: Mapping[str, Any], f
     target = Path(os.path.realpath(path))
     check_writable(target, overwrite)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    document = {"format": FORMAT, **manifest, "files": hashes}
-    document["sha256"] = manifest_digest(json.loads(json.dumps(document, allow_nan=False)))
+    document = json.loads(json.dumps({"format": FORMAT, **manifest, "files": hashes}, allow_nan=False))  # as it is read
+    document["sha256"] = manifest_digest(document)
     try:
         _write(target, document, files)
     except OSError as error:

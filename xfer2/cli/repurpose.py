@@ -38,8 +38,8 @@ from xfer2.repurposers._examples import held_out_rows
 from xfer2.repurposers._registry import Method, get_method, parameters_of
 
 OWNER = "xfer2 repurpose"
-_KINDS: dict[str, Any] = {"hold_out": Real, "seed": int, "batch_size": int}  # the others are texts
-_KIND_NAMES: dict[Any, str] = {Real: "number", int: "whole number", str: "text"}
+_KINDS: dict[str, tuple[Any, str]] = {"hold_out": (Real, "a number"), "seed": (int, "a whole number"),
+                                      "batch_size": (int, "a whole number")}  # the others are texts
 _DEFAULTS: dict[str, Any] = {"method": "lr", "layers": None, "pool": "avg", "test": None, "hold_out": 0.2, "seed": 0,
                              "batch_size": None, "errors": "skip"}
 
@@ -109,10 +109,11 @@ def _read_config(path: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
         if name not in _DEFAULTS:
             raise ParameterError(f"{path}: there is no option {name!r}. Options: {', '.join(nearest(name, _DEFAULTS, 8))}; "
                                  "parameters of the method belong into [parameters].")
+        kind, called = _KINDS.get(name, (str, "a text"))
         if name == "layers" and isinstance(value, list) and all(isinstance(one, str) for one in value):
             options[name] = ",".join(value)
-        elif not isinstance(value, _KINDS.get(name, str)) or isinstance(value, bool):
-            raise parameter_error(path, name, f"a {_KIND_NAMES[_KINDS.get(name, str)]}", value)
+        elif not isinstance(value, kind) or isinstance(value, bool):
+            raise parameter_error(path, name, called, value)
     return options, parameters
 
 

@@ -15,7 +15,7 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif"
 
 _CHANNELS = frozenset({1, 3, 4})
 _STRIP = 20  # how many times as long as wide
-_MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LA", "PA", "I", "F", "I;16", "I;16B", "I;16L"})
+_MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LA", "PA", "I", "F"})
 _OF_16_BITS = frozenset({"PNG", "PPM"})  # formats whose pixels Pillow gives as 32 bits where they have 16
 
 
@@ -30,7 +30,7 @@ def decode(source: Path | bytes, name: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()  # the pixels stay when the file is closed
-            if image.mode not in _MODES:
+            if image.mode not in _MODES and not image.mode.startswith("I;16"):
                 return image.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"The image {name} cannot be decoded: {error}") from error

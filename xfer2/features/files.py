@@ -68,6 +68,11 @@ def replacing(target: str) -> Iterator[str]:
         os.replace(name, target)
 
 
+def content(array: np.ndarray) -> memoryview:
+    """An array's values as bytes, none of one without values."""
+    return np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
+
+
 def storable(labels: np.ndarray) -> np.ndarray:
     """Labels as a file without pickle can hold them: texts that are kept as objects become NumPy's texts."""
     if labels.dtype.kind != "O":
@@ -137,8 +142,7 @@ def _write_array(file: Any, shape: tuple[int, ...], dtype: Any, arrays: Iterable
     np.lib.format.write_array_header_1_0(file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False,
                                                 "shape": shape})
     for array in arrays:
-        if array.size:
-            file.write(np.ascontiguousarray(array, dtype).data.cast("B"))
+        file.write(content(array.astype(dtype, copy=False)))
 
 
 _WRITERS: dict[str, Callable[[str, Parts], None]] = {

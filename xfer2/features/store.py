@@ -241,7 +241,7 @@ class FolderStore:
             self._files[layer] = (self._path / _file_name(layer)).open("w+b")
             self._shapes[layer], self._dtypes[layer] = (0, *array.shape[1:]), array.dtype
             self._write_header(layer)
-        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data  # of an array without values too
+        content = files.content(array)
         for start in range(0, len(content), _WRITE_AT_ONCE):
             self._write(layer, content[start:start + _WRITE_AT_ONCE])
         self._shapes[layer] = (self._shapes[layer][0] + len(array), *self._shapes[layer][1:])

@@ -47,7 +47,8 @@ def read(path: str) -> Network:
     except Exception as error:  # protobuf's, the file system's and onnx's own have no class in common below it
         raise ModelError(f"{path!r} cannot be read as ONNX: {symbols.first_line(error)}") from error
     try:
-        network = _network(onnx, model, max((opset[name] for name in _DOMAINS if name in opset), default=0), initial)
+        batch = _made_for(model, initial)
+        network = _network(onnx, model, max((opset[name] for name in _DOMAINS if name in opset), default=0), initial, batch)
     except ModelError as error:
         raise ModelError(f"{path!r}: {error}") from error
     network = mxnet_files.with_preprocessing(network, path.removesuffix(".onnx"))
@@ -56,15 +57,15 @@ def read(path: str) -> Network:
         logger.warning("%r was not compared with ONNX Runtime: it does not say the shape of its input %r", path, unknown[0])
         return network
     onnx_check.compare(path, network, network.input_shapes, f"{path!r} was read as something else than it is",
-                       "A node means something that was not understood.", _made_for(model, initial), optimized=False)
+                       "A node means something that was not understood.", batch, optimized=False)
     return network
 
 
-def _network(onnx: Any, model: Any, opset: int, initial: dict[str, np.ndarray]) -> Network:
+def _network(onnx: Any, model: Any, opset: int, initial: dict[str, np.ndarray], batch: int | None) -> Network:
     if opset < _OLDEST:
         raise ModelError(f"It is written for opset {opset} of ONNX; the oldest that is known is {_OLDEST}.")
     inputs = {value.name: _sizes(value)[1:] for value in model.graph.input if value.name not in initial}
-    translation = Translation(opset, inputs, {"": np.zeros(0), **initial}, _made_for(model, initial))
+    translation = Translation(opset, inputs, {"": np.zeros(0), **initial}, batch)
     for node in _nodes(model):
         _translate(onnx, translation, node)
     outputs = tuple(translation.edge(value.name) for value in model.graph.output)

@@ -97,10 +97,15 @@ def _windows(t: Translation, node: OnnxNode, kernel: Sequence[int], filling: flo
     if before != after:
         if rank == 1 or node.op == "ConvTranspose":
             raise refusal(node, "the padding before and after is not the same")
-        width = (0, 0, 0, 0, *(size for pair in zip(before, after, strict=True) for size in pair))
+        width = _in_turn((0, 0, *before), (0, 0, *after))
         x = t.put(node, "Pad", {"mode": "constant", "constant_value": filling, "pad_width": width}, x, part="_pad")
         attrs["pad"] = (0,) * rank
     return x, attrs
+
+
+def _in_turn(before: Sequence[int], after: Sequence[int]) -> tuple[int, ...]:
+    """Padding before and after each axis, as MXNet's Pad takes it."""
+    return tuple(size for pair in zip(before, after, strict=True) for size in pair)
 
 
 def _pads(t: Translation, node: OnnxNode, kernel: Sequence[int], stride: Sequence[int],
@@ -147,9 +152,9 @@ def _padding(t: Translation, node: OnnxNode) -> Edge:
     rank = len(pads) // 2
     if rank not in (4, 5) or any(pads[:2] + pads[rank:rank + 2]) or min(pads) < 0 or node.reads(3):
         raise refusal(node, "only height, width and depth of maps can be padded")
-    width = tuple(size for pair in zip(pads[:rank], pads[rank:], strict=True) for size in pair)
-    return t.put(node, "Pad", {"mode": node.attrs.get("mode", "constant"), "constant_value": value, "pad_width": width},
-                 t.edge(node.inputs[0]))
+    attrs = {"mode": node.attrs.get("mode", "constant"), "constant_value": value,
+             "pad_width": _in_turn(pads[:rank], pads[rank:])}
+    return t.put(node, "Pad", attrs, t.edge(node.inputs[0]))
 
 
 def _resizing(t: Translation, node: OnnxNode) -> Edge:
@@ -270,22 +275,21 @@ def _reshape(t: Translation, node: OnnxNode) -> Edge:
     return t.put(node, "Reshape", {"shape": tuple(target)}, t.edge(node.inputs[0]))
 
 
-def _axes(t: Translation, node: OnnxNode) -> tuple[int, ...] | None:
+def _axes(t: Translation, node: OnnxNode) -> tuple[int, ...]:
     """Axes, which newer opsets have for an input and older ones for an attribute."""
     if "axes" in node.attrs:
         return tuple(node.attrs["axes"])
-    return tuple(t.constant(node, 1).reshape(-1).tolist()) if node.reads(1) else None
+    if not node.reads(1):
+        raise refusal(node, "it does not say which axes")
+    return tuple(t.constant(node, 1).reshape(-1).tolist())
 
 
 def _squeeze(t: Translation, node: OnnxNode) -> Edge:
-    axes = _axes(t, node)
-    if axes is None:
-        raise refusal(node, "it does not say which axes")
-    return t.put(node, "squeeze", {"axis": axes}, t.edge(node.inputs[0]))
+    return t.put(node, "squeeze", {"axis": _axes(t, node)}, t.edge(node.inputs[0]))
 
 
 def _unsqueeze(t: Translation, node: OnnxNode) -> Edge:
-    axes = _axes(t, node) or ()
+    axes = _axes(t, node)
     rank = t.rank(node) + len(axes)
     edge, ordered = t.edge(node.inputs[0]), sorted(axis % rank for axis in axes)
     for number, axis in enumerate(ordered, 1):
@@ -340,11 +344,8 @@ def _split(t: Translation, node: OnnxNode) -> Result:
 
 def _reduction(op: str, **more: Any) -> Operator:
     def translate(t: Translation, node: OnnxNode) -> Edge:
-        axes = _axes(t, node)
-        if axes is None:
-            raise refusal(node, "it does not say which axes")
-        return t.put(node, op, {"axis": axes, "keepdims": bool(node.attrs.get("keepdims", 1)), **more},
-                     t.edge(node.inputs[0]))
+        attrs = {"axis": _axes(t, node), "keepdims": bool(node.attrs.get("keepdims", 1)), **more}
+        return t.put(node, op, attrs, t.edge(node.inputs[0]))
     return translate
 
 

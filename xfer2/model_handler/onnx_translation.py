@@ -74,6 +74,7 @@ class Translation:
         self.params: dict[str, np.ndarray] = {}
         self.edges = {name: Edge(name) for name in inputs}
         self._taken = set(inputs)
+        self._inferred: dict[str, Shape] = {}
 
     def is_constant(self, value: str) -> bool:
         """Whether the value does not depend on the network's input."""
@@ -107,6 +108,12 @@ class Translation:
             return self.constants[value].shape
         if self.edges[value].node in self.inputs:
             return (BATCH, *(size or UNKNOWN for size in self.inputs[self.edges[value].node]))
+        if value not in self._inferred:
+            self._inferred[value] = self._infer(value)
+        return self._inferred[value]
+
+    def _infer(self, value: str) -> Shape:
+        """What MXNet says of the graph as far as it is."""
         graph = Graph(tuple(self.nodes), (self.edges[value],), codec.current_version_attrs())
         part = Network(graph, self.params)
         known = {name: shape for name, shape in self.inputs.items() if 0 not in shape}

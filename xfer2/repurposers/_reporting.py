@@ -59,14 +59,17 @@ def _again(repurposer: Any, changed: dict[str, Any]) -> str:
     if record["data"].startswith("an array"):
         comments.append("labels = ...")
         data += ", labels"
-    told = {name: value for name, value in changed.items() if not callable(value)}
-    comments += [f"{name} = ...  # a {type(value).__name__}" for name, value in told.items() if not _is_literal(value)]
-    arguments = ", ".join([source, *(f"{name}={value!r}" if _is_literal(value) else f"{name}={name}"
-                                     for name, value in told.items())])
+    arguments = [source]
+    for name, value in changed.items():
+        if _is_literal(value):
+            arguments.append(f"{name}={value!r}")
+        elif not callable(value):
+            arguments.append(f"{name}={name}")
+            comments.append(f"{name} = ...  # a {type(value).__name__}")
     own = type(repurposer)
-    known, name = (["import xfer2"], f"xfer2.{own.__name__}") if repurposer.method in METHODS else (
+    known, called = (["import xfer2"], f"xfer2.{own.__name__}") if repurposer.method in METHODS else (
         [f"from {own.__module__} import {own.__name__}"], own.__name__)
-    return "\n".join([*known, "", *comments, f"repurposer = {name}({arguments})", f"repurposer.fit({data})"])
+    return "\n".join([*known, "", *comments, f"repurposer = {called}({', '.join(arguments)})", f"repurposer.fit({data})"])
 
 
 def _is_literal(value: Any) -> bool:

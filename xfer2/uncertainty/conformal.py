@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -235,18 +236,16 @@ class _RowDraws(np.random.RandomState):
 
     def __init__(self, seed: int, chances: np.ndarray) -> None:
         super().__init__(seed)
-        keys, group = np.unique(np.round(chances * 1e6).astype(np.int64), axis=0, return_inverse=True)
-        order = np.argsort(group.reshape(-1), kind="stable")
-        starts = np.searchsorted(group.reshape(-1)[order], np.arange(len(keys)))
-        turn = np.empty(len(chances), np.int64)
-        turn[order] = np.arange(len(chances)) - np.repeat(starts, np.diff([*starts, len(chances)]))
-        texts = (f"{seed} {place} ".encode() + keys[one].tobytes()
-                 for one, place in zip(group.reshape(-1), turn, strict=True))
-        self._draws = np.array([int.from_bytes(hashlib.blake2b(text, digest_size=7).digest()) for text in texts]) / 2.0**56
+        self._seed, self._rows = seed, np.round(chances * 1e6).astype(np.int64)
 
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
         """The rows' numbers, from 0 to 1."""
-        return self._draws.reshape(size)
+        seen, draws = Counter[bytes](), []
+        for key in map(np.ndarray.tobytes, self._rows):
+            text = f"{self._seed} {seen[key]} ".encode() + key
+            draws.append(int.from_bytes(hashlib.blake2b(text, digest_size=7).digest()) / 2.0**56)
+            seen[key] += 1
+        return np.reshape(draws, size)
 
 
 def _mapie_score(method: str, columns: int, seed: int | np.random.RandomState) -> Any:

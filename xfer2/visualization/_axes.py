@@ -14,6 +14,7 @@ from xfer2.exceptions import DataError
 COLORS = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*")
 _LEGEND = 62  # characters of a line that fit above Axes 4 inches wide
+_SHORT = 14  # characters of a label
 _MOST_TICKS, _FEWER_TICKS = 13, 9  # all names where there are no more, else about this many
 
 
@@ -31,7 +32,7 @@ def ink() -> Any:
     return matplotlib.rcParams["text.color"]
 
 
-def shortened(name: Any, length: int = 14) -> str:
+def shortened(name: Any, length: int = _SHORT) -> str:
     """A name from the data as a label: its middle left out where it is long, no mathematics read into it.
 
     Examples
@@ -52,7 +53,7 @@ def plain(text: Any) -> str:
 
 def distinct(names: Sequence[Any]) -> list[str]:
     """Names as labels, as short as those of different names stay different."""
-    longest, length = max((len(str(name)) for name in names), default=0), 14
+    longest, length = max((len(str(name)) for name in names), default=0), _SHORT
     while length < longest and len({shortened(name, length) for name in names}) < len(set(map(str, names))):
         length += 4
     return [shortened(name, length) for name in names]
@@ -61,7 +62,8 @@ def distinct(names: Sequence[Any]) -> list[str]:
 def name_ticks(axis: Any, names: Sequence[Any]) -> None:
     """Put names at 0, 1, ... of an axis: all of a few, every k-th of many."""
     places = range(0, len(names), 1 if len(names) <= _MOST_TICKS else -(-len(names) // _FEWER_TICKS))
-    labels = [distinct(names)[place] for place in places]
+    shown = distinct(names)
+    labels = [shown[place] for place in places]
     slanted = axis.axis_name == "x" and (len(names) > _MOST_TICKS or max(map(len, labels), default=0) > 2)
     axis.set_ticks(places, labels, **({"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}))
 
