@@ -10,7 +10,7 @@ from helpers import small_networks
 from xfer2 import Features
 from xfer2.exceptions import DataError, LayerNotFoundError, ParameterError
 from xfer2.features.extractor import extract_features
-from xfer2.features.store import FolderStore, MemoryStore, SpillingStore
+from xfer2.features.store import FolderStore, MemoryStore, SpillingStore, write_parts
 
 NAMES = ("stage1/unit.2_conv", "a b", "pool", "ümlaut%2F")
 
@@ -60,6 +60,15 @@ def test_texts_kept_as_objects_are_saved_without_pickle(tmp_path, file):
     features.labels = np.array(["wasp", 3, None], dtype=object)
     with pytest.raises(DataError, match="mixed types cannot be saved"):
         features.save(tmp_path / f"2{file}")
+
+
+def test_labels_of_another_type_further_down_do_not_fit_a_table(tmp_path):
+    parts = [Features({"fc": np.zeros((2, 1))}, np.array(labels), range(2)) for labels in ([0, 1], [0.5, 1.5])]
+    with pytest.raises(DataError, match=r"A column of 'f.parquet' holds values of another type .*write .npz or .csv"):
+        write_parts(str(tmp_path / "f.parquet"), lambda: parts)
+    assert not list(tmp_path.iterdir())
+    write_parts(str(tmp_path / "f.npz"), lambda: parts)
+    assert Features.load(tmp_path / "f.npz").labels.tolist() == [0, 1, 0.5, 1.5]
 
 
 def test_parquet_is_a_table_for_pandas(tmp_path):

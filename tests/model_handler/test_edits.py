@@ -124,9 +124,21 @@ def test_a_new_head_draws_only_its_own_parameters(name):
 def test_a_new_head_must_fit_a_reshape_above_it(shape):
     dense = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=12, name="dense")
     old = with_values(mx.sym.Reshape(dense, shape=shape, name="fixed"), data=(8,))
-    with pytest.raises(ModelError, match=r"replace_head: 'dense' cannot have 10 outputs.*'fixed' \(Reshape\)"):
+    refused = r"leaves a layer that cannot compute.*'fixed' \(Reshape\)"
+    with pytest.raises(ModelError, match=refused):
         edits.replace_head(old, 10)
     assert edits.replace_head(old, 12, seed=0).params["dense_weight"].shape == (12, 8)
+    ten = with_values(mx.sym.slice_axis(mx.sym.var("x"), axis=1, begin=0, end=10, name="ten"), x=(12,))
+    with pytest.raises(ModelError, match=refused):
+        edits.insert_after(old, "dense", ten)
+
+
+def test_a_network_made_for_a_batch_of_its_own_size_is_edited_as_any_other():
+    dense = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=12, name="dense")
+    rows = mx.sym.Reshape(dense, shape=(16, 3, 4), name="rows")
+    old = with_values(mx.sym.FullyConnected(rows, num_hidden=5, name="head"), data=(8,))
+    edited = edits.replace_head(old, 7, seed=0)
+    assert computed(edited, {"data": np.ones((16, 8), "float32")})[0].shape == (16, 7)
 
 
 def test_compose_joins_outputs_to_inputs_in_order():

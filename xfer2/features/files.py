@@ -92,6 +92,9 @@ def _to_parquet(path: str, parts: Parts) -> None:
             table = pyarrow.Table.from_pandas(part.to_frame(), preserve_index=False)
             writer = writer or ParquetWriter(path, table.schema)
             writer.write_table(table.cast(writer.schema))
+    except pyarrow.ArrowInvalid as error:
+        raise DataError(f"A column of {os.path.basename(path)!r} holds values of another type further down (labels with "
+                        f"fractions, say): {error}. Make them all of one type, or write .npz or .csv.") from error
     finally:
         if writer is not None:
             writer.close()

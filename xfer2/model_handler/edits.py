@@ -29,7 +29,16 @@ def with_graph(network: Network, graph: Graph, new_params: Params | None = None,
     if new_params:
         changed = params.with_params(changed, {k: v for k, v in new_params.items() if k in graph.by_name})
     symbols.infer_shapes(changed)
+    _check_reshapes(network, changed)
     return changed
+
+
+def _check_reshapes(network: Network, changed: Network) -> None:
+    """Raise where an edit leaves a Reshape that fits no batch. One made for a batch of its own size is known at use only."""
+    sizes = (1, 2)
+    misfits = [symbols.misfit_reshape(changed, batch_size=size) for size in sizes]
+    if all(misfits) and not all(symbols.misfit_reshape(network, batch_size=size) for size in sizes):
+        raise ModelError(f"The edit leaves a layer that cannot compute. {misfits[-1]}")
 
 
 def drop_top(network: Network, count: int) -> Network:
@@ -124,9 +133,7 @@ def replace_head(network: Network, num_classes: int, seed: int | None = None) ->
     bare = params.without(network.with_graph(graph, frozen=network.frozen - {head}), own)
     resized = {name: (num_classes, *shapes[name][1:]) for name in own if name in shapes}
     changed = params.initialize(bare, own, shapes=resized, seed=seed)
-    misfits = [symbols.misfit_reshape(changed, batch_size=size) for size in (1, 2)]
-    if all(misfits):
-        raise ModelError(f"replace_head: {head!r} cannot have {num_classes} outputs. {misfits[-1]}")
+    _check_reshapes(network, changed)
     return changed
 
 
