@@ -16,12 +16,12 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
+
+from xfer2._optional import hidden
 
 _ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
 
@@ -58,20 +58,6 @@ def available_cores() -> int:
     return max(1, min(len(cores), limit))
 
 
-@contextmanager
-def _hidden(package: str) -> Iterator[None]:
-    """Let `package` look as if it were not installed."""
-    loaded = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == package}
-    for name in loaded:
-        del sys.modules[name]
-    sys.modules[package] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[package]
-        sys.modules.update(loaded)
-
-
 def _import_mxnet() -> ModuleType:
     _restore_numpy_aliases()
     _restore_distutils()
@@ -79,7 +65,7 @@ def _import_mxnet() -> ModuleType:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy's and distutils', at MXNet's own import
-            with _hidden("sklearn"):  # mxnet.model would load it, and pandas with it, for a base class long deprecated
+            with hidden("sklearn"):  # mxnet.model would load it, and pandas with it, for a base class long deprecated
                 import mxnet
     except OSError as error:
         raise ImportError(
@@ -105,7 +91,7 @@ def gluoncv() -> ModuleType:
 
     strict = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
-        with _hidden("torch"):
+        with hidden("torch"):
             return importlib.import_module("gluoncv")
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = strict  # gluoncv makes all of Pillow pass over truncated images

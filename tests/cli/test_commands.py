@@ -179,6 +179,9 @@ def test_the_report_is_of_these_predictions(run, photos, saved, tmp_path):
     assert f"xfer2 repurpose zoo:cifar10-cnn {photos} --method laplace --hold-out 0.4" in page  # how to reproduce it
     assert run("report", saved, photos, "-o", "-", "--title", "China & flowers").out == page
     assert "Most uncertain" in page
+    assert "It learned from data of this name" in page
+    (tmp_path / "others").symlink_to(photos)
+    assert "It learned from" not in run("report", saved, "others", "-o", "-").out
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,6 +1,8 @@
 """Every check of ``checks.py`` over every row of ``instances.py``."""
 
 import inspect
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,8 +31,10 @@ def task():
             kept[id(row)] = row.make(network).fit(images, labels)
         return kept[id(row)]
 
-    return SimpleNamespace(network=network, images=images, codes=codes, labels=labels, fitted=fitted,
-                           unbound=Network(network.graph, input_shapes=network.input_shapes))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:
+        yield SimpleNamespace(network=network, images=images, codes=codes, labels=labels, fitted=fitted,
+                              elsewhere=lambda *call: other.submit(*call).result(),
+                              unbound=Network(network.graph, input_shapes=network.input_shapes))
 
 
 def test_every_method_has_a_row():

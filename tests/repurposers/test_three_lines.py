@@ -166,11 +166,13 @@ def test_svm_without_probability_estimates_gives_labels_and_says_how_to_get_more
         repurposer.predict_probability(images)
 
 
-def test_logistic_regression_fits_and_predicts_without_torch():
+def test_logistic_regression_fits_predicts_saves_and_loads_without_torch(tmp_path):
     script = ("import sys, numpy as np, xfer2; x = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8); "
-              "xfer2.LrRepurposer('zoo:mnist-cnn', 'dense0').fit(x, [0, 1] * 10).predict_uncertainty(x); "
+              "saved = sys.argv[1]; xfer2.LrRepurposer('zoo:mnist-cnn', 'dense0').fit(x, [0, 1] * 10).save(saved); "
+              "xfer2.load(saved).predict_uncertainty(x); "
               "print([name for name in ('torch', 'gpytorch', 'mapie', 'matplotlib', 'gluoncv') if name in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    call = [sys.executable, "-c", script, str(tmp_path / "saved")]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
 
 

@@ -14,6 +14,7 @@ from xfer2._mxnet import gluoncv, mx
 from xfer2.exceptions import ModelError, ParameterError
 from xfer2.model_handler import ModelHandler, edits, params, symbols
 from xfer2.model_handler.graph import towers
+from xfer2.model_handler.graph.model import Edge
 from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.repurposers._towers import as_frozen, up_to_features
 
@@ -330,3 +331,19 @@ def test_dropout_acts_in_the_part_that_is_trained_alone(method):
     dropouts = [node.name for node in target.graph.nodes if node.op == "Dropout"]
     assert len(dropouts) == 1
     assert dropouts[0].startswith(("module_", "target_"))
+
+
+@pytest.mark.parametrize("shape", [(-1, 12), (0, 12), (0, -1)])
+def test_a_module_flattens_what_its_source_flattens_by_a_number(shape):
+    x = mx.sym.Embedding(mx.sym.var("data"), input_dim=20, output_dim=4, name="words")
+    x = mx.sym.Reshape(x, shape=(-1, 1, 6, 4), name="page")
+    read = [mx.sym.Convolution(x, kernel=(size, 4), num_filter=6, name=f"conv{size}") for size in (2, 3)]
+    x = mx.sym.Concat(*[mx.sym.Pooling(one, kernel=(1, 1), global_pool=True, pool_type="max") for one in read], name="both")
+    x = mx.sym.Reshape(x, shape=shape, name="flat")
+    source = drawn(mx.sym.FullyConnected(x, num_hidden=3, name="fc"), data=(6,))
+    words = np.random.default_rng(0).integers(0, 20, (40, 6)).astype("float32")
+    labels = words[:, 2] > 9
+    target = made("stitch", source, width=0.5, num_epochs=30, learning_rate=0.03, validation=0).fit(words, labels)
+    _, shapes = symbols.infer_shapes(target.network_, batch_size=5, outputs=[Edge("module_flat")])
+    assert shapes == [(5, 6)]
+    assert target.score(words, labels) > 0.9

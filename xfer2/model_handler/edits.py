@@ -38,7 +38,7 @@ def _check_reshapes(network: Network, changed: Network) -> None:
     sizes = (1, 2)
     misfits = [symbols.misfit_reshape(changed, batch_size=size) for size in sizes]
     if all(misfits) and not all(symbols.misfit_reshape(network, batch_size=size) for size in sizes):
-        raise ModelError(f"The edit leaves a layer that cannot compute. {misfits[-1]}")
+        raise ModelError(f"The shapes of the network contradict each other: {misfits[-1]}")
 
 
 def drop_top(network: Network, count: int) -> Network:

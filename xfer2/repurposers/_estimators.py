@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from xfer2._optional import hidden
 from xfer2.exceptions import PersistenceError
 from xfer2.uncertainty.ood import MahalanobisDistance, NearestNeighbourDistance
 
@@ -33,20 +37,25 @@ def distances_of(fitted: Mapping[str, Any], features: np.ndarray) -> dict[str, n
     return {name: distance.score(features) for name, distance in fitted.items()}
 
 
+def _skops() -> ModuleType:
+    """skops.io, which imports all of scikit-learn for a list of its classes, and so torch, which takes longer than that."""
+    if "skops.io" in sys.modules or "torch" in sys.modules:
+        return importlib.import_module("skops.io")
+    with hidden("torch"):
+        return importlib.import_module("skops.io")
+
+
 def to_bytes(value: Any) -> bytes:
     """Scikit-learn estimators, alone or in a dict, without pickle."""
-    from skops.io import dumps
-
-    return dumps(value)
+    return _skops().dumps(value)
 
 
 def from_bytes(content: bytes, trusted: tuple[str, ...]) -> Any:
     """Undo `to_bytes`; `trusted` are types that the caller allows beyond scikit-learn's and xfer2's own."""
-    from skops.io import get_untrusted_types, loads
-
-    unknown = [name for name in get_untrusted_types(data=content)
+    skops = _skops()
+    unknown = [name for name in skops.get_untrusted_types(data=content)
                if not name.startswith(_TRUSTED_PREFIXES) and name not in _SCIKIT_LEARNS_OWN.union(trusted)]
     if unknown:
         raise PersistenceError(f"A saved estimator holds types that xfer2 does not know: {', '.join(unknown)}. If you trust "
                                f"where it comes from, load it with xfer2.load(path, trusted={tuple(unknown)!r}).")
-    return loads(content, trusted=get_untrusted_types(data=content))
+    return skops.loads(content, trusted=skops.get_untrusted_types(data=content))

@@ -32,6 +32,8 @@ def write(repurposer: Any, path: str | os.PathLike[str], X: Any, examined: Exami
             "examples a class": counts, "reported on": f"{described(X)}: {len(examined.prediction)} examples"
             + ("" if examined.labels is not None else ", without labels")
             + (f", {len(examined.prediction.skipped)} images that could not be read" if examined.prediction.skipped else "")}
+    if isinstance(X, (str, os.PathLike)) and f" {record['data']}".endswith(f" {described(X)}"):
+        data["not new"] = "It learned from data of this name: it does better on what it has seen than it will on new data."
     write_report(path, title=title or f"{record['source']} repurposed to {len(repurposer.classes_)} classes",
                  sections={"What was done": done, "The data": data}, prediction=examined.prediction, labels=examined.labels,
                  images=pictures_of(X, examined.prediction.ids), features=examined.features,

@@ -10,20 +10,22 @@ from xfer2.persistence import read_directory
 from xfer2.repurposers._registry import METHODS
 
 
-def load(path: str | os.PathLike[str], trusted: tuple[str, ...] = ()) -> Any:
+def load(path: str | os.PathLike[str], source_model: Any = None, trusted: tuple[str, ...] = ()) -> Any:
     """Read a repurposer that ``save`` wrote; it predicts what the saved one predicted, to the bit.
 
     Parameters
     ----------
     path : str or path
         The directory.
+    source_model : model, optional
+        What `fit` is to read from now on. By default, and for predictions in any case, it is the source network that was
+        saved: of a meta-model the part that gives its features.
     trusted : tuple of str
         Names of types, beyond scikit-learn's and xfer2's own, that a saved head may hold.
 
     Returns
     -------
     Repurposer
-        Its ``source_model`` is the saved part of the source network.
 
     Raises
     ------
@@ -35,4 +37,5 @@ def load(path: str | os.PathLike[str], trusted: tuple[str, ...] = ()) -> Any:
     if method is None:
         raise PersistenceError(f"{os.fspath(path)!r} holds a {manifest.get('class')!r}, which is no method of xfer2; read "
                                f"it with {manifest.get('class')}.load(path).")
-    return method.load_class()._restore(manifest, files, trusted)
+    repurposer = method.load_class()._restore(manifest, files, trusted)
+    return repurposer if source_model is None else repurposer.set_params(source_model=source_model)

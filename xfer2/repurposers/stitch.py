@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from xfer2._mxnet import mx
 from xfer2._validation import check_positive
 from xfer2.exceptions import ModelError
+from xfer2.model_handler import symbols
 from xfer2.model_handler.graph import towers
 from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.model_handler.handler import ModelHandler
+from xfer2.model_handler.network import Network
 from xfer2.repurposers._towers import TowerRepurposer, as_frozen, fresh_prefix, up_to_features
 
 
@@ -64,5 +67,16 @@ class StitchRepurposer(TowerRepurposer):
                              "Use PtuRepurposer.")
         width, chosen = check_positive(owner, "width", self.width), [pair.name for pair in pairs]
         graph = towers.stitched(network.graph, known, width, chosen, fresh_prefix(network, "module_"),
-                                fresh_prefix(network, "stitch_"))
+                                fresh_prefix(network, "stitch_"), _flattening(network))
         return self._joined(as_frozen(network, graph), class_count)
+
+
+def _flattening(network: Network) -> set[str]:
+    """Reshapes that make a vector of all that an example has: ``(-1, 400)`` of (n, 16, 5, 5)."""
+    shapes = symbols.layer_shapes(network)
+    found = set()
+    for node in network.graph.nodes:
+        read, made = (shapes.get(name) for name in (node.inputs[0].node if node.inputs else "", node.name))
+        if node.op in ("Reshape", "reshape") and read and made == (math.prod(read),):
+            found.add(node.name)
+    return found

@@ -25,18 +25,21 @@ def without_dropout(graph: Graph, layers: Collection[str]) -> Graph:
 
 
 def stitched(source: Graph, parameters: Collection[str], width: float, chosen: Collection[str],
-             prefix: str = "module_", joint_prefix: str = "stitch_") -> Graph:
+             prefix: str = "module_", joint_prefix: str = "stitch_", flattening: Collection[str] = ()) -> Graph:
     """The source and a narrow module whose layers also read what the source's layers read.
 
     Every convolution and dense layer of the module has `width` times the outputs. One whose name is in `chosen` reads the
     concatenation of what its counterpart reads and of what the module has in that place; the others read the module's only.
-    Depthwise convolutions read the module's only. No name of the source begins with a prefix.
+    Depthwise convolutions read the module's only. Reshapes in `flattening`, which make vectors of
+    maps, do so in the module whatever their size. No name of the source begins with a prefix.
 
     References
     ----------
     Anderson et al. 2016, arXiv:1611.01714, section 4.1 and figure 2.
     """
     def narrowed(node: Node, edges: Edges) -> tuple[Mapping[str, str], Edges, list[Node]]:
+        if node.name in flattening:
+            return {"shape": "(0, -1)"}, edges, []
         if node.op not in WEIGHTED:
             return node.attrs, edges, []
         key = _SIZES[node.op]
