@@ -16,12 +16,12 @@ import math
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
-
-from xfer2._optional import hidden
 
 _ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
 
@@ -56,6 +56,20 @@ def available_cores() -> int:
         period = _read_first_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
     limit = math.ceil(int(quota) / int(period)) if quota.isdigit() and period.isdigit() else len(cores)
     return max(1, min(len(cores), limit))
+
+
+@contextmanager
+def hidden(package: str) -> Iterator[None]:
+    """Let `package` look as if it were not installed, to what is imported meanwhile."""
+    loaded = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == package}
+    for name in loaded:
+        del sys.modules[name]
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+        sys.modules.update(loaded)
 
 
 def _import_mxnet() -> ModuleType:

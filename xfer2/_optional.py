@@ -1,11 +1,8 @@
-"""Import what only some installations have, or say which command installs it; or import without what is there."""
+"""Import what only some installations have, or say which command installs it."""
 
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 
 from xfer2.exceptions import MissingDependencyError
@@ -35,17 +32,3 @@ def require(module: str, purpose: str, install: str) -> ModuleType:
             f"{purpose} needs the package {module.partition('.')[0]!r}, which cannot be imported ({error}). "
             f"Install it with: pip install '{install}'"
         ) from error
-
-
-@contextmanager
-def hidden(package: str) -> Iterator[None]:
-    """Let `package` look as if it were not installed: to what is imported meanwhile."""
-    loaded = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == package}
-    for name in loaded:
-        del sys.modules[name]
-    sys.modules[package] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[package]
-        sys.modules.update(loaded)

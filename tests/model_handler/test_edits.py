@@ -120,7 +120,7 @@ def test_a_new_head_draws_only_its_own_parameters(name):
                 [network.params[f"{head}_weight"].asnumpy()])
 
 
-@pytest.mark.parametrize("shape", [(-1, 3, 4), (0, 12), (1, 3, 4)])
+@pytest.mark.parametrize("shape", [(-1, 3, 4), (0, 12), (1, 3, 4), (-1, 6), (-1, 4)])
 def test_a_new_head_must_fit_a_reshape_above_it(shape):
     dense = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=12, name="dense")
     old = with_values(mx.sym.Reshape(dense, shape=shape, name="fixed"), data=(8,))
@@ -131,6 +131,15 @@ def test_a_new_head_must_fit_a_reshape_above_it(shape):
     ten = with_values(mx.sym.slice_axis(mx.sym.var("x"), axis=1, begin=0, end=10, name="ten"), x=(12,))
     with pytest.raises(ModelError, match=refused):
         edits.insert_after(old, "dense", ten)
+
+
+def test_statistics_must_fit_the_layer_below_them():
+    below = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, name="dense")
+    old = with_values(mx.sym.BatchNorm(below, fix_gamma=False, name="bn"), data=(8,))
+    refused = r"contradict each other: 'bn_gamma' has the shape \(4,\); the layer 'bn' needs \(6,\)"
+    with pytest.raises(ModelError, match=refused):  # MXNet would read, and in training write, beyond the four
+        edits.replace_layer(old, "dense", dense(6, "wide"))
+    assert edits.replace_layer(old, "dense", dense(4, "other")).missing == ("other_weight", "other_bias")
 
 
 def test_a_network_made_for_a_batch_of_its_own_size_is_edited_as_any_other():

@@ -34,11 +34,12 @@ def with_graph(network: Network, graph: Graph, new_params: Params | None = None,
 
 
 def _check_reshapes(network: Network, changed: Network) -> None:
-    """Raise where an edit leaves a Reshape that fits no batch. One made for a batch of its own size is known at use only."""
-    sizes = (1, 2)
-    misfits = [symbols.misfit_reshape(changed, batch_size=size) for size in sizes]
-    if all(misfits) and not all(symbols.misfit_reshape(network, batch_size=size) for size in sizes):
-        raise ModelError(f"The shapes of the network contradict each other: {misfits[-1]}")
+    """Raise where a Reshape fits a batch no more that it fitted before, or is new and fits none."""
+    before, after = ([symbols.misfit_reshapes(one, batch_size=size) for size in (1, 2)] for one in (network, changed))
+    for old, new in zip(before, after, strict=True):
+        for name, told in new.items():
+            if name not in old and (name in network.graph.by_name or all(name in one for one in after)):
+                raise ModelError(f"The shapes of the network contradict each other: {told}")
 
 
 def drop_top(network: Network, count: int) -> Network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -157,8 +157,18 @@ def infer_shapes(network: Network, input_shapes: Mapping[str, Shape] | None = No
         if not all(name in known for name in network.inputs if name in present) and not _infers_from_nothing(symbol):
             return {name: shape for name, shape in known.items()}, [None] * len(edges)
         raise ModelError(f"The shapes of the network contradict each other: {first_line(error)}") from error
+    _check_sizes(graph, known, found)
     return ({name: shape for name, shape in found.items() if _is_full(shape)},
             [shape if _is_full(shape) else None for shape in outs])
+
+
+def _check_sizes(graph: Graph, known: Mapping[str, Shape], found: Mapping[str, Shape]) -> None:
+    """Raise where MXNet set aside the shape of an array: BatchNorm then computes with what lies behind it."""
+    for name, shape in known.items():
+        if name in found and _is_full(found[name]) and found[name] != tuple(shape):
+            reader = ", ".join(repr(user) for user in dict.fromkeys(user for user, _ in graph.consumers[name]))
+            raise ModelError(f"The shapes of the network contradict each other: {name!r} has the shape {tuple(shape)}; the "
+                             f"layer {reader} needs {found[name]}.")
 
 
 def _infer(symbol: Symbol, known: Mapping[str, Shape]) -> tuple[dict[str, Shape], list[Shape]]:
@@ -185,9 +195,9 @@ def shapes_for_data(network: Network, data_shapes: Mapping[str, Shape],
     Where the batch's size is known, every Reshape must fit it too.
     """
     try:
-        misfit = misfit_reshape(network, data_shapes, batch_size) if batch_size else None
-        if misfit:
-            raise ModelError(misfit)
+        misfits = misfit_reshapes(network, data_shapes, batch_size) if batch_size else {}
+        if misfits:
+            raise ModelError(next(iter(misfits.values())))
         return infer_shapes(network, data_shapes, batch_size or 1)
     except ModelError as error:
         def listed(shapes: Mapping[str, Shape]) -> str:
@@ -197,19 +207,33 @@ def shapes_for_data(network: Network, data_shapes: Mapping[str, Shape],
         raise DataError(f"The data do not fit the network: got {listed(data_shapes)}.{expected} {error}") from error
 
 
-def misfit_reshape(network: Network, input_shapes: Mapping[str, Shape] | None = None, batch_size: int = 1) -> str | None:
-    """What is wrong with the first Reshape that gives another number of values than it reads; None where all are right.
+def misfit_reshapes(network: Network, input_shapes: Mapping[str, Shape] | None = None,
+                    batch_size: int = 1) -> dict[str, str]:
+    """What is wrong with each Reshape that gives another number of values than it reads.
 
     MXNet 1.9.1 does not look: it computes with what lies behind its array, or writes over it and ends the process.
     """
     nodes = [node for node in network.graph.nodes if node.op in ("Reshape", "reshape")]
     edges = [edge for node in nodes for edge in (node.inputs[0], Edge(node.name))]
     _, shapes = infer_shapes(network, input_shapes, batch_size, edges) if edges else ({}, [])
-    for node, read, made in zip(nodes, shapes[::2], shapes[1::2], strict=True):
-        if read is not None and (made is None or math.prod(read) != math.prod(made)):
-            return (f"The layer {node.name!r} ({node.op}) is to give {node.attrs.get('shape')} of {read}, for a batch of "
-                    f"{batch_size}; the numbers of values differ.")
-    return None
+    return {node.name: f"The layer {node.name!r} ({node.op}) is to give {node.attrs.get('shape')} of {read}, for a batch of "
+            f"{batch_size}; the numbers of values differ."
+            for node, read, made in zip(nodes, shapes[::2], shapes[1::2], strict=True)
+            if read is not None and (made is None or math.prod(read) != math.prod(made))}
+
+
+def output_shapes(node: Node, inputs: Sequence[Shape | None]) -> list[Shape | None]:
+    """Shapes of an operator's outputs, from those of what it reads; none where MXNet finds a contradiction."""
+    variables = tuple(Node(f"input{number}") for number in range(len(inputs)))
+    alone = replace(node, name="layer", inputs=tuple(Edge(variable.name) for variable in variables))
+    symbol = _load(Graph((*variables, alone), (Edge("layer"),), codec.current_version_attrs()), f"the layer {node.name!r}")
+    every = symbol.get_internals()
+    try:
+        _, found = _infer(every, {v.name: shape for v, shape in zip(variables, inputs, strict=True) if shape is not None})
+    except (mx.MXNetError, ValueError):
+        return []
+    return [shape if _is_full(shape) else None for name, shape in zip(every.list_outputs(), found, strict=True)
+            if name.startswith("layer_")]
 
 
 def layer_shapes(network: Network, input_shapes: Mapping[str, Shape] | None = None) -> dict[str, Shape | None]:

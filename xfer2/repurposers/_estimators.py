@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xfer2._optional import hidden
+from xfer2._mxnet import hidden
 from xfer2.exceptions import PersistenceError
 from xfer2.uncertainty.ood import MahalanobisDistance, NearestNeighbourDistance
 
