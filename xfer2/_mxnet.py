@@ -97,6 +97,16 @@ Block: TypeAlias = Any
 Module: TypeAlias = Any
 
 
+@contextmanager
+def own_draws() -> Iterator[None]:
+    """Let what is inside seed MXNet's generator: outside it goes on as if one number had been drawn."""
+    after = int(mx.nd.random.randint(0, 2**31 - 1).asscalar())
+    try:
+        yield
+    finally:
+        mx.random.seed(after)
+
+
 def gluoncv() -> ModuleType:
     """Import gluoncv beside torch 2: it is kept from seeing torch while it loads, and torch is put back after."""
     if "gluoncv" in sys.modules:

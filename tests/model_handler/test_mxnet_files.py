@@ -178,6 +178,19 @@ def test_names_beyond_ascii_are_saved_and_read(tmp_path):
     assert_same(computed(sources.read(str(tmp_path / "net")), {"data": IMAGES}), computed(network, {"data": IMAGES}))
 
 
+def test_a_network_without_parameters_is_saved_and_read_back(tmp_path):
+    prefix = str(tmp_path / "net")
+    pooling = mx.sym.Pooling(mx.sym.var("data"), kernel=(2, 2), pool_type="max", name="pool")
+    mxnet_files.write(sources.read(pooling), prefix)
+    assert_same(computed(sources.read(prefix), {"data": IMAGES}), computed(sources.read(pooling), {"data": IMAGES}))
+    chain_symbol().save(f"{prefix}-symbol.json")
+    with pytest.raises(ModelError, match=r"net-0000.params' holds no arrays; '.*json' has 12 parameters, the first 'conv1"):
+        sources.read(prefix)
+    mx.nd.save(f"{prefix}-0000.params", [mx.nd.zeros(3)])
+    with pytest.raises(ModelError, match="holds 1 arrays without names"):
+        sources.read(prefix)
+
+
 def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(ModelError, match=r"there is no folder '.*nowhere'"):
         mxnet_files.write(NETWORKS["chain"], str(tmp_path / "nowhere" / "net"))

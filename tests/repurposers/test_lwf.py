@@ -296,3 +296,21 @@ def test_layers_are_as_deep_as_in_fine_tuning_and_old_heads_do_not_count():
     tuned, first, second = found
     for name in ("stem_weight", "a_conv_weight", "b_bn_gamma"):
         assert tuned[name] == first[name] == second[name] < 0.3
+
+
+def test_a_source_without_head_is_refused_also_where_its_shapes_come_with_the_data():
+    nn = mx.gluon.nn
+    block = nn.HybridSequential()
+    block.add(nn.Conv2D(4, 3), nn.Activation("relu"), nn.Conv2D(4, 3), nn.Flatten())
+    block.initialize()
+    block(mx.nd.zeros((1, 3, 8, 8)))
+    with pytest.raises(ModelError, match="the source has no head that tells classes apart"):
+        lwf(block).fit(*bright_channels(30))
+
+
+def test_every_task_is_evaluated_by_its_name():
+    images, labels = bright_channels(60)
+    ours = lwf(num_epochs=1).fit(images, labels).add_task("parity", images, np.arange(60) % 2)
+    found = ours.evaluate(images, labels, task="target").figures()["accuracy"].value
+    assert found == ours.score(images, labels, task="target")
+    assert ours.evaluate(images, np.arange(60) % 2).prediction.classes.tolist() == [0, 1]

@@ -1,5 +1,6 @@
 """What all repurposers that train a network have in common, beyond the common checks."""
 
+import errno
 import subprocess
 import sys
 import warnings
@@ -17,6 +18,7 @@ from xfer2._mxnet import mx
 from xfer2.data.augmentation import Augmentation
 from xfer2.exceptions import DataError, LayerNotFoundError, ModelError, ParameterError, PersistenceError, TrainingError
 from xfer2.model_handler import ModelHandler, params
+from xfer2.model_handler.graph import edit
 from xfer2.repurposers import _examples
 from xfer2.repurposers._examples import held_out_rows
 from xfer2.training.callbacks import Callback, CsvLog
@@ -552,3 +554,72 @@ def test_one_row_of_each_class_is_never_held_out():
         held_out = held_out_rows(codes, fraction, 0)
         assert len(held_out) > 0
         assert set(np.delete(codes, held_out)) == set(range(20))
+
+
+def test_the_same_call_goes_on_with_an_unhybridized_block(tmp_path):
+    nn = mx.gluon.nn
+    block = nn.HybridSequential()
+    block.add(nn.Dense(6), nn.BatchNorm(), nn.Dense(3))
+    block.initialize()
+    block(mx.nd.zeros((1, 4)))
+    rows = np.random.default_rng(0).normal(size=(30, 4)).astype("float32")
+    fits = [xfer2.NeuralNetworkRandomFreezeRepurposer(
+        block, num_epochs=2, random_state=0, checkpoint_dir=tmp_path, validation=0).fit(rows, [0, 1] * 15) for _ in range(2)]
+    np.testing.assert_array_equal(*[one.predict_proba(rows) for one in fits])
+
+
+def test_words_are_not_mixed():
+    x = mx.sym.Embedding(mx.sym.var("data"), input_dim=9, output_dim=3, name="words")
+    source = drawn(mx.sym.FullyConnected(x, num_hidden=4, name="fc"), data=(5,))
+    words = np.random.default_rng(0).integers(0, 9, (20, 5)).astype("float32")
+    with pytest.raises(ParameterError, match="mixup must be 0 where the network looks its input up in a table"):
+        xfer2.NeuralNetworkRandomFreezeRepurposer(source, mixup=0.2).fit(words, [0, 1] * 10)
+
+
+def test_the_last_step_of_a_sequence_is_trained():
+    rows = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=6, flatten=False, name="step")
+    last = mx.sym.SequenceLast(mx.sym.swapaxes(rows, dim1=0, dim2=1, name="steps"), name="last")
+    source = drawn(mx.sym.FullyConnected(last, num_hidden=3, name="fc"), data=(4, 5))
+    graph = edit.with_sliced_sequences(source.graph)  # MXNet's own gradient ends the process
+    X = np.random.default_rng(0).normal(size=(40, 4, 5)).astype("float32")
+    told = [ModelHandler(one).features(X, "fc")["fc"] for one in (source, source.with_graph(graph))]
+    np.testing.assert_array_equal(*told)
+    labels = X[:, -1, 0] > 0
+    settings = {"num_epochs": 60, "learning_rate": 0.1, "validation": 0, "random_state": 0}
+    target = xfer2.NeuralNetworkRandomFreezeRepurposer(source, **settings)
+    assert target.fit(X, labels).score(X, labels) > 0.9
+
+
+def test_validation_data_that_were_given_calibrate_also_where_training_gains_nothing():
+    images, labels = bright_channels(15, noise=3.0)
+    held_out = bright_channels(300, noise=3.0, seed=1)
+    target = xfer2.NeuralNetworkFineTuneRepurposer(residual_network(), "gap", validation=held_out, num_epochs=1,
+                                                   learning_rate=1.0, random_state=0).fit(images, labels)
+    assert target.best_epoch_ == 0
+    assert target.temperature_ > 1.05
+
+
+def test_a_training_that_is_interrupted_at_once_says_so_and_begins_no_other_phase():
+    class Interrupts(Callback):
+        def on_step_end(self, trainer, step, loss):
+            raise KeyboardInterrupt
+
+    images, labels = bright_channels(30)
+    target = xfer2.NeuralNetworkFineTuneRepurposer(residual_network(), "gap", gradual_unfreezing=3, num_epochs=6,
+                                                   validation=0, callbacks=[Interrupts()], random_state=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        target.fit(images, labels)
+    assert [str(one.message) for one in caught if "interrupted" in str(one.message)] == [
+        "Trainer was interrupted and keeps what it has learned so far."]
+    assert target.outcome_.startswith("Training was stopped before its first epoch ended")
+    np.testing.assert_array_equal(values(target.network_)["stem_weight"], values(residual_network())["stem_weight"])
+
+
+def test_a_full_disk_is_told_with_what_to_do():
+    class Full(Callback):
+        def on_fit_start(self, trainer):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(TrainingError, match=r"there is no room .*No space left.* or say cache=False"):
+        xfer2.NeuralNetworkFineTuneRepurposer(residual_network(), "gap", callbacks=[Full()]).fit(*bright_channels(30))

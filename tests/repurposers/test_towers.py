@@ -12,7 +12,7 @@ from test_network import PLAIN
 import xfer2
 from xfer2._mxnet import gluoncv, mx
 from xfer2.exceptions import ModelError, ParameterError
-from xfer2.model_handler import ModelHandler, edits, params, symbols
+from xfer2.model_handler import ModelHandler, edits, params, sources, symbols
 from xfer2.model_handler.graph import towers
 from xfer2.model_handler.graph.model import Edge
 from xfer2.model_handler.graph.pairs import find_pairs
@@ -347,3 +347,97 @@ def test_a_module_flattens_what_its_source_flattens_by_a_number(shape):
     _, shapes = symbols.infer_shapes(target.network_, batch_size=5, outputs=[Edge("module_flat")])
     assert shapes == [(5, 6)]
     assert target.score(words, labels) > 0.9
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_the_last_state_has_a_unit_wherever_it_is_read(merged):
+    cell = mx.rnn.LSTMCell(6, prefix="cell_")
+    rows = mx.sym.SliceChannel(mx.sym.var("data"), num_outputs=4, axis=1, squeeze_axis=True)
+    outputs, _ = cell.unroll(4, [rows[step] for step in range(4)], merge_outputs=merged,
+                             begin_state=[mx.sym.zeros((0, 6)) for _ in range(2)])
+    last = mx.sym.Reshape(mx.sym.slice_axis(outputs, axis=1, begin=-1, end=None), shape=(0, -1)) if merged else outputs[-1]
+    graph = sources.read(last).graph
+    pair = next(pair for pair in find_pairs(graph, [name for name in graph.variable_names if name.startswith("cell_")])
+                if pair.is_recurrent)
+    assert pair.ends == tuple(f"cell_t{step}_out" for step in range(4))
+
+
+class Scaled(mx.gluon.HybridBlock):
+    """Features times a learned scale."""
+
+    def __init__(self, **given):
+        super().__init__(**given)
+        with self.name_scope():
+            self.gamma = self.params.get("gamma", shape=(1, 4, 1, 1), init=mx.init.One())
+
+    def hybrid_forward(self, F, x, gamma):
+        return F.broadcast_mul(x, gamma)
+
+
+def scaled_source():
+    nn = mx.gluon.nn
+    block = nn.HybridSequential()
+    block.add(nn.Conv2D(4, 3, in_channels=3), Scaled(), nn.Activation("relu"), nn.Conv2D(4, 3), nn.GlobalAvgPool2D(),
+              nn.Flatten(), nn.Dense(3))
+    block.initialize(mx.init.Xavier())
+    block(mx.nd.zeros((1, 3, 8, 8)))
+    return block
+
+
+@pytest.mark.parametrize("settings", [{"method": "ptu"}, {"method": "ptu", "start": "source"},
+                                      {"method": "stitch", "width": 1.0}, {"method": "two-tower"}])
+def test_a_source_may_have_parameters_that_are_no_weight_of_a_layer(settings):
+    images, labels = bright_channels(60)
+    target = made(source=scaled_source(), **settings).fit(images, labels)
+    assert target.network_.inputs == ("data",)
+    assert target.predict_proba(images).shape == (60, 3)
+
+
+def test_of_such_a_parameter_no_narrower_one_is_known():
+    with pytest.raises(ModelError, match=r"nothing says what size .*gamma' has in a narrower module"):
+        made("stitch", scaled_source()).fit(*bright_channels(30))
+
+
+@pytest.mark.parametrize("method", ["stitch", "ptu"])
+def test_recurrent_layers_inside_one_operator_have_no_pairs(method):
+    block = mx.gluon.nn.HybridSequential()
+    block.add(mx.gluon.rnn.GRU(5, input_size=3, layout="NTC"), mx.gluon.nn.Dense(2))
+    block.initialize()
+    block(mx.nd.zeros((1, 4, 3)))
+    with pytest.raises(ModelError, match=r"are inside one operator \(RNN\), which has no layer pairs"):
+        made(method, block).fit(np.zeros((12, 4, 3), np.float32), [0, 1] * 6)
+
+
+def test_a_stitch_without_joints_is_refused():
+    with pytest.raises(ModelError, match="at stem source and module read the same, so nothing is stitched"):
+        made("stitch", paired_layers=["stem"]).fit(*bright_channels(30))
+
+
+def test_a_module_has_one_output():
+    x = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3, name="own")
+    with pytest.raises(ModelError, match="the module must have one output, its features; it has 2"):
+        made("two-tower", module=mx.sym.Group([x, mx.sym.relu(x)])).fit(*bright_channels(30))
+
+
+def test_dense_layers_over_steps_are_joined_along_their_features():
+    x = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=6, flatten=False, name="first")
+    x = mx.sym.FullyConnected(mx.sym.Activation(x, act_type="relu"), num_hidden=6, flatten=False, name="second")
+    source = drawn(mx.sym.FullyConnected(mx.sym.mean(x, axis=1), num_hidden=3, name="fc"), data=(4, 5))
+    rows = np.random.default_rng(0).normal(size=(20, 4, 5)).astype("float32")
+    target = made("stitch", source, width=0.5).fit(rows, [0, 1] * 10)
+    assert target.network_.params["module_second_weight"].shape == (3, 9)
+
+
+@pytest.mark.parametrize("name", ["gradual_unfreezing", "depth_decay"])
+def test_what_has_no_effect_on_new_parameters_is_refused(name):
+    with pytest.raises(ParameterError, match=rf"{name} must be . where nothing that is trained comes from the source"):
+        made("two-tower", **{name: 2}).fit(*bright_channels(30))
+
+
+def test_files_of_a_target_have_no_parameters_that_the_graph_lost(tmp_path):
+    handler = ModelHandler(residual_network())
+    handler.insert_after("add2", mx.sym.BatchNorm(mx.sym.var("data"), name="final_bn")).reinitialize("final_bn")
+    made("ptu", handler, num_epochs=1).fit(*bright_channels(30)).export(str(tmp_path / "net"))  # no unit reads the source's
+    symbol = mx.sym.load(str(tmp_path / "net-symbol.json"))
+    named = {name.partition(":")[2] for name in mx.nd.load(str(tmp_path / "net-0000.params"))}
+    assert named == set(symbol.list_inputs()) - {"data"}

@@ -30,6 +30,17 @@ def records(path):
     return found
 
 
+def test_logs_make_their_folder_and_leave_out_what_is_no_number(tmp_path):
+    class Named(Trainer):
+        def run_epoch(self, epoch, inputs, codes):
+            return {**super().run_epoch(epoch, inputs, codes), "note": "warm"}
+
+    logs = [CsvLog(tmp_path / "new" / "log.csv"), TensorBoardLog(tmp_path / "events")]
+    Named(small_block(), epochs=1, callbacks=logs, random_state=0).fit(*separable())
+    assert "warm" in (tmp_path / "new" / "log.csv").read_text()
+    assert b"note" not in next((tmp_path / "events").iterdir()).read_bytes()
+
+
 def test_the_checksum_is_castagnolis():
     crc, = struct.unpack("<I", _masked_crc(b"123456789"))
     unmasked = (crc - 0xA282EAD8) & 0xFFFFFFFF

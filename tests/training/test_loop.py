@@ -189,12 +189,12 @@ def test_wrong_parameters_are_named(parameter, value):
 
 
 @contextmanager
-def runtime_warning(pattern):
+def runtime_warning(pattern, category=RuntimeWarning):
     """As `pytest.warns`, which would hand on MXNet's own deprecation warnings as errors."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    assert any(one.category is RuntimeWarning and re.search(pattern, str(one.message)) for one in caught)
+    assert any(one.category is category and re.search(pattern, str(one.message)) for one in caught)
 
 
 def noisy(count=120, seed=1):
@@ -365,12 +365,12 @@ def dropout_block():
     return block
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "nag", "nadam"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "nag", "nadam", "lars", "dcasgd"])
 @pytest.mark.parametrize(("epoch", "step"), [(1, 2), (4, 1), (6, 6)])
 def test_a_run_that_was_killed_ends_as_one_that_was_not(optimizer, epoch, step, tmp_path):
     settings = {"epochs": 6, "batch_size": 20, "learning_rate": 0.05, "optimizer": optimizer, "mixup": 0.2,
                 "random_state": 3, "average_last": 2,
-                "optimizer_params": {"momentum": 0.9} if optimizer in ("sgd", "nag") else {},
+                "optimizer_params": {"momentum": 0.9} if optimizer in ("sgd", "nag", "lars") else {},
                 "schedule": mx.lr_scheduler.FactorScheduler(9, 0.7) if optimizer == "sgd" else "cosine"}
     data, held_out = noisy(), noisy(60, seed=2)
     whole = dropout_block()
@@ -400,7 +400,7 @@ def test_a_run_that_a_callback_stopped_is_not_gone_on_with(tmp_path):
 @pytest.mark.parametrize("changed", [
     {"rates": {"dense0_weight": 0.5}}, {"optimizer_params": {"beta1": 0.8}}, {"class_weights": np.array([1.0, 2.0, 1.0])},
     {"augment": np.add}, {"patience": 3}, {"loss": mx.gluon.loss.L2Loss()}, {"schedule": "linear"}, "start", "data",
-    "held out"])
+    "one row", "held out"])
 def test_what_a_run_depends_on_tells_it_from_others(changed, tmp_path):
     block, (inputs, codes) = small_block(), separable()
     inputs = inputs.copy()
@@ -415,6 +415,8 @@ def test_what_a_run_depends_on_tells_it_from_others(changed, tmp_path):
         settings.update(changed)
     if changed == "data":
         inputs[-1] += 1
+    if changed == "one row":
+        inputs[37, 0] += 1
     if changed == "held out":
         held_out = (inputs[:29], codes[:29])
     with pytest.raises(PersistenceError, match="is of another run"):

@@ -27,6 +27,12 @@ def test_weights_are_measured_as_named_and_biases_are_not(kind, norm):
     assert float(found.asscalar()) == pytest.approx(expected, rel=1e-5)
 
 
+def test_of_a_depthwise_convolution_what_reads_a_channel_is_its_own_filter():
+    weight = np.random.default_rng(0).normal(size=(4, 1, 3, 3))
+    found = WeightPenalty("channel", 1.0, None, ["depth_weight"])([], {"depth_weight": mx.nd.array(weight)}, mx.nd.zeros(1))
+    assert float(found.asscalar()) == pytest.approx(sum(np.sqrt((row**2).sum()) for row in weight), rel=1e-5)
+
+
 def written_out_triplet_loss(features, codes, margin):
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     distances = np.linalg.norm(unit[:, np.newaxis] - unit, axis=2)

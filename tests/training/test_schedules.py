@@ -31,7 +31,9 @@ def test_the_shapes_are_what_their_names_say():
 def test_a_schedule_of_mxnet_is_copied_and_an_unknown_name_is_told():
     own = mx.lr_scheduler.FactorScheduler(10, 0.5, base_lr=1.0)
     copied = make_schedule("Trainer", own, 100, 0, 0.2)
-    assert [copied(step) for step in (1, 11, 21)] == [1.0, 0.5, 0.25]
-    assert own.count == 0
+    assert [copied(step) for step in (1, 11, 21)] == [0.2, 0.1, 0.05]
+    assert (own.count, own.base_lr) == (0, 1.0)
+    cosine = make_schedule("Trainer", mx.lr_scheduler.CosineScheduler(100, base_lr=1.0), 100, 0, 0.2)
+    assert [round(cosine(step), 3) for step in (0, 50, 100)] == [0.2, 0.1, 0.0]
     with pytest.raises(ParameterError, match=r"Trainer: schedule must be one of 'constant', .*; got 'cosinus'"):
         make_schedule("Trainer", "cosinus", 100, 0, 0.2)

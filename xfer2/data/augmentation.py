@@ -17,7 +17,7 @@ Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 def augmented(augment: Augment, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """What a function makes of examples (n, ...), checked: it may be a user's own."""
-    changed = as_numpy(augment(images, random))
+    changed = as_numpy(augment(images.copy(), random))  # it may work in place, and the batch come again
     if changed.shape[:1] != images.shape[:1] or changed.dtype.kind not in "fiub":
         raise DataError(f"augment must give numbers, one row an example; of {len(images)} examples it gave "
                         f"{changed.dtype} of shape {changed.shape}.")

@@ -50,6 +50,9 @@ def read(path: str, epoch: Any = None) -> Network:
     params_path = f"{prefix}-{number:04d}.params"
     values = load_params(params_path)
     network = with_preprocessing(params.assemble(symbols.to_symbol(graph), values), prefix)
+    if not values and network.parameter_names:
+        raise ModelError(f"{params_path!r} holds no arrays; {symbol_path!r} has {len(network.parameter_names)} parameters, "
+                         f"the first {network.parameter_names[0]!r}. Save the network again with its parameters.")
     if not network.params and network.parameter_names:
         raise ModelError(
             f"No name in {params_path!r} is a parameter of {symbol_path!r} (it has {next(iter(values))!r}, the network "
@@ -83,9 +86,10 @@ def write(network: Network, prefix: str, epoch: int = 0) -> list[str]:
         raise ModelError(f"Cannot save epoch {epoch} to {prefix!r}: {prefix}-{later:04d}.params is of a later epoch, and it "
                          f"is what would be read. Choose another prefix, save with epoch={later} or a later one, or "
                          "remove that file.")
-    arrays = {**{f"arg:{k}": v for k, v in network.arg_params.items()},
-              **{f"aux:{k}": v for k, v in network.aux_params.items()}}
-    texts = {f"{prefix}-symbol.json": symbols.to_symbol(network.graph).tojson()}
+    symbol = symbols.to_symbol(network.graph)  # without the layers that no output needs: their parameters have no place
+    arrays = {**{f"arg:{name}": network.arg_params[name] for name in symbol.list_arguments() if name in network.arg_params},
+              **{f"aux:{name}": network.aux_params[name] for name in symbol.list_auxiliary_states()}}
+    texts = {f"{prefix}-symbol.json": symbol.tojson()}
     record = f"{prefix}-preprocessing.json"
     if network.preprocessing is not None:
         texts[record] = network.preprocessing.to_json()
@@ -110,7 +114,7 @@ def load_params(path: str) -> dict[str, Any]:
     Raises
     ------
     ModelError
-        The file is missing, cut short, or holds no named arrays.
+        The file is missing, cut short, or holds arrays without names.
     """
     if not os.path.isfile(path):
         raise ModelError(f"There is no parameter file {path!r}.")
@@ -119,7 +123,9 @@ def load_params(path: str) -> dict[str, Any]:
     except (mx.MXNetError, MemoryError, ValueError) as error:
         raise ModelError(f"{path!r} cannot be read as MXNet parameters; it may be cut short "
                          f"({os.path.getsize(path):,} bytes): {symbols.first_line(error)}") from error
-    if not isinstance(loaded, dict) or not loaded:
+    if not loaded:  # MXNet writes no names where there is nothing to name, and reads an empty list
+        return {}
+    if not isinstance(loaded, dict):
         raise ModelError(f"{path!r} holds {len(loaded)} arrays without names; parameters are saved under their names.")
     return {re.sub(r"^(arg|aux):", "", name): array for name, array in loaded.items()}
 

@@ -62,8 +62,8 @@ def to_block(network: Network, context: Any = None) -> Block:
 
 
 def to_training_block(network: Network, context: Any = None) -> Block:
-    """As `to_block`, for training here and `from_block`: the same but for rounding, and faster."""
-    return to_block(network.with_graph(edit.with_mean_pooling(network.graph)), context)
+    """As `to_block`, for training here and `from_block`: the same but for rounding, faster, and safe where MXNet is not."""
+    return to_block(network.with_graph(edit.with_sliced_sequences(edit.with_mean_pooling(network.graph))), context)
 
 
 def to_module(network: Network, data_shapes: Any, label_shapes: Any, contexts: Any, for_training: bool = True,

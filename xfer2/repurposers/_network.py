@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from abc import abstractmethod
@@ -12,10 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xfer2._mxnet import Block, Module, mx
+from xfer2._mxnet import Block, Module, mx, own_draws
 from xfer2._validation import check_at_least_zero, check_choice, check_integer, check_positive, check_switch, parameter_error
 from xfer2.data.augmentation import Augmentation
 from xfer2.data.batches import open_batches
+from xfer2.exceptions import TrainingError
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features
 from xfer2.model_handler import archive, mxnet_files, targets
@@ -61,15 +63,15 @@ class NeuralNetworkRepurposer(Repurposer):
     learning_rate : float
         Of new parameters.
     transferred_rate : float
-        Multiplies the learning rate of parameters that come from the source.
+        Multiplies the learning rate of parameters that come from the source and are trained; copies of them are new.
     depth_decay : float
         Multiplies it once more for each layer further from the output (Howard and Ruder 2018, arXiv:1801.06146: 1 / 2.6).
     gradual_unfreezing : int
         Groups, from the output down, in which transferred layers join the training one after another; 0 trains all from
         the start. The epochs are shared among the phases.
-    schedule : {"cosine", "linear", "step", "constant"} or mx.lr_scheduler.LRScheduler
+    schedule : {"cosine", "linear", "poly", "step", "constant"} or mx.lr_scheduler.LRScheduler
     warm_up : float
-        Fraction of the steps in which the rate rises.
+        Fraction of the steps in which the rate rises; an mx.lr_scheduler has its own.
     weight_decay, label_smoothing, mixup, clip_gradient, average_last
         See `xfer2.training.loop.Trainer`.
     class_weight : dict, "balanced" or None
@@ -240,8 +242,14 @@ class NeuralNetworkRepurposer(Repurposer):
     def _learn(self, source: Network, X: Any, y: Any) -> dict[str, Any]:
         """Build the target of a source and train it; the learned attributes by name."""
         seed = kept_seed(type(self).__name__, self.checkpoint_dir, self.random_state)
-        with tempfile.TemporaryDirectory(prefix="xfer2-") as folder:
-            return TrainingRun(self, source, seed, folder).fit(X, y)
+        try:
+            with own_draws(), tempfile.TemporaryDirectory(prefix="xfer2-") as folder:
+                return TrainingRun(self, source, seed, folder).fit(X, y)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                raise
+            raise TrainingError(f"{type(self).__name__}: there is no room for the outputs that are computed once ({error}). "
+                                "Free some, let TMPDIR name another place, or say cache=False.") from error
 
     # --- what was learned -----------------------------------------------------------------------------------------
 

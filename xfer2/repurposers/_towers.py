@@ -41,7 +41,8 @@ class TowerRepurposer(NeuralNetworkRepurposer):
     target_class_count, context_function, num_devices, batch_size, num_epochs
         See `NeuralNetworkRepurposer`.
     **settings
-        See `NeuralNetworkRepurposer`.
+        See `NeuralNetworkRepurposer`. What is trained here is new, a module that begins as a copy of the source too: nothing
+        has `transferred_rate`, and `depth_decay` and `gradual_unfreezing` are refused.
     """
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
@@ -53,6 +54,9 @@ class TowerRepurposer(NeuralNetworkRepurposer):
     def _joined(self, network: Network, class_count: int, hidden_units: Sequence[int] = ()) -> ModelHandler:
         """A network of two outputs, features of the source and of the module, with dense layers on both side by side."""
         _, shapes = symbols.infer_shapes(network)
+        if len(shapes) != 2:
+            raise ModelError(f"{type(self).__name__}: the module must have one output, its features; it has "
+                             f"{len(shapes) - 1}. Name one, as ModelHandler(module).extract(layer) does.")
         for part, shape in zip(("source", "module"), shapes, strict=True):
             if shape is not None and len(shape) < 2:
                 raise ModelError(f"{type(self).__name__}: the {part} must give features (n, ...); its output has the shape "
@@ -87,6 +91,14 @@ def as_frozen(source: Network, graph: Graph | None = None) -> Network:
     layers = source.graph.layer_names
     graph = towers.without_dropout(graph or source.graph, layers)
     return edits.with_graph(source, graph, frozen=frozenset(layers).intersection(graph.by_name))
+
+
+def check_unfused(owner: str, network: Network) -> None:
+    """Raise where layers are inside one operator, where no other network can run beside them."""
+    fused = [node.name for node in network.graph.nodes if node.op == "RNN"]
+    if fused:
+        raise ModelError(f"{owner}: the recurrent layers of {fused[0]!r} are inside one operator (RNN), which has no layer "
+                         "pairs. Give the network with cells unrolled, or use TwoTowerRepurposer.")
 
 
 def module_features(network: Network) -> str:

@@ -34,6 +34,8 @@ from xfer2.uncertainty.calibration import useful_temperature
 
 logger = logging.getLogger("xfer2")
 
+_STOPPED = "Training was stopped before its first epoch ended; the parameters of the start are kept."
+_COUNTED = {"Embedding": 0, "one_hot": 0, "take": 1, "gather_nd": 1}  # operators that look up by one of their inputs
 _PROBE_ROWS = 5000
 _PROBE_NUMBERS = 1 << 26
 
@@ -61,7 +63,7 @@ class TrainingRun:
     def fit(self, X: Any, y: Any) -> dict[str, Any]:
         """Train, and give the learned attributes by name."""
         asked = self.repurposer
-        self.source = self._with_shapes(X)
+        self.source = with_shapes(asked, self.source, X)
         plan = asked._with_objectives(self._target(self.source, 2))
         views = asked.cache if asked.cache not in ("auto", False) else 1
         cut = self._cut(plan, views)
@@ -83,9 +85,9 @@ class TrainingRun:
         trained, history, best = self._train(start, train, held_out, self._transferred(target), weights)
         logits = trained.graph.outputs[0].node
         temperature = 1.0
-        if best == 0 and held_out is not None:  # what training does not better may learn from all examples
+        if best == 0 and held_out is not None:  # what training does not better may learn from all that was not given apart
             trained = self._with_probe(part, examples.plain(), weights)
-        elif held_out is not None and asked.calibrate:
+        if held_out is not None and asked.calibrate and (best or not isinstance(asked.validation, Real | None)):
             temperature = useful_temperature(self._outputs(trained, held_out, logits), held_out.codes)
         last = last_features(trained)
         values = {name: array for name, array in trained.params.items() if name in target.graph.by_name}
@@ -93,7 +95,7 @@ class TrainingRun:
         distances = _estimators.fit_distances(self._outputs(trained, examples, last), codes)
         cached = cut.layers if cut else ()
         more = asked._more_learned(trained, examples.plain(), self.folder)
-        outcome = asked._outcome(history, best, self._averaged)
+        outcome = asked._outcome(history, best, self._averaged) if history else _STOPPED
         logger.info("%s", outcome)
         return {"source_network_": self.source, "network_": whole, "classes_": classes, "distances_": distances,
                 "history_": history, "best_epoch_": best, "outcome_": outcome, "cached_layers_": cached,
@@ -101,14 +103,6 @@ class TrainingRun:
                 "trained_on_": asked._record(X, labels, features.skipped), **more}
 
     # --- the target and its examples ------------------------------------------------------------------------------
-
-    def _with_shapes(self, X: Any) -> Network:
-        """The source with its inputs' shapes; where it does not know them, as the first batch has them."""
-        asked, source = self.repurposer, self.source
-        if set(source.inputs) <= set(source.input_shapes):
-            return source
-        batch = next(iter(open_batches(X, source, None, asked.batch_size, asked.errors, type(asked).__name__)))
-        return replace(source, input_shapes={name: array.shape[1:] for name, array in batch.data.items()})
 
     def _target(self, source: Network, class_count: int) -> Network:
         """What the method makes of the source; what it draws, it draws from the same seed each time."""
@@ -129,10 +123,24 @@ class TrainingRun:
         taught = self.repurposer._with_objectives(target)
         cut = self._cut(taught, examples.views)
         part = replace(cut.upper if cut else taught, input_shapes=examples.shapes())
+        self._check_effects(part)
         if cut:
             sizes = ", ".join(f"{name} {'x'.join(map(str, part.input_shapes[name]))}" for name in cut.layers)
             logger.info("computed once for %d examples (%d views of each): %s", len(examples), examples.views, sizes)
         return params.initialize(part, seed=self._child("new parameters"))
+
+    def _check_effects(self, part: Network) -> None:
+        """Raise where a parameter has no effect on the part that is trained, or makes nonsense of its inputs."""
+        asked, owner = self.repurposer, type(self.repurposer).__name__
+        moving = set(part.params) & set(self.source.params) - part.frozen_parameters
+        for name, plain in (("gradual_unfreezing", 0), ("depth_decay", 1)):
+            if getattr(asked, name) != plain and not moving:
+                raise parameter_error(owner, name, f"{plain} where nothing that is trained comes from the source",
+                                      getattr(asked, name))
+        counted = [node.inputs[_COUNTED[node.op]].node for node in part.graph.nodes if node.op in _COUNTED]
+        if asked.mixup and set(counted) & set(part.inputs):
+            raise parameter_error(owner, "mixup", "0 where the network looks its input up in a table: the mean of two words "
+                                  "is a third one", asked.mixup)
 
     def _read(self, owner: str, X: Any, y: Any, views: int = 1) -> tuple[Any, dict[str, tuple[int, ...]]]:
         asked = self.repurposer
@@ -254,6 +262,14 @@ class TrainingRun:
 
     def _child(self, purpose: str) -> int:
         return child_seed(self.seed, purpose)
+
+
+def with_shapes(asked: Any, source: Network, X: Any) -> Network:
+    """The source with its inputs' shapes; where it does not know them, as the first batch has them."""
+    if set(source.inputs) <= set(source.input_shapes):
+        return source
+    batch = next(iter(open_batches(X, source, None, asked.batch_size, asked.errors, type(asked).__name__)))
+    return replace(source, input_shapes={name: array.shape[1:] for name, array in batch.data.items()})
 
 
 def with_outputs(network: Network, layers: Sequence[str]) -> Network:

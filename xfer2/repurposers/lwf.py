@@ -33,8 +33,10 @@ from xfer2.repurposers._training_run import (
     last_features,
     served,
     with_outputs,
+    with_shapes,
 )
 from xfer2.training.regularizers import DistillationPenalty
+from xfer2.uncertainty.evaluation import Evaluation
 from xfer2.uncertainty.predictions import Prediction
 
 SOURCE_TASK = "source"
@@ -143,7 +145,7 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         """
         self._check_parameters()
         self._check_task("task_name", self.task_name, (SOURCE_TASK,))
-        source = self._read_source()
+        source = with_shapes(self, self._read_source(), X)
         network, logits, classes = self._answering(source)
         outputs = (network.graph.outputs[0].node, logits, last_features(network))
         known = {"tasks_": {SOURCE_TASK: classes}, "_outputs": {SOURCE_TASK: outputs}, "forgetting_": [],
@@ -205,6 +207,10 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, task: str | None = None) -> float:
         """Accuracy on X in a task; labels from `y`, or from the data where they carry their own."""
         return super(LwfRepurposer, self._of(task)).score(X, y, sample_weight)
+
+    def evaluate(self, X: Any, y: Any = None, task: str | None = None) -> Evaluation:
+        """Predictions of X in a task with the true labels, whose `figures` say how good they are, with intervals."""
+        return self._evaluation(self._examine(X, task), y)
 
     def _examine(self, X: Any, task: str | None = None) -> Examined:
         return super(LwfRepurposer, self._of(task))._examine(X)

@@ -16,7 +16,7 @@ from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._towers import as_frozen, fresh_prefix, up_to_features
+from xfer2.repurposers._towers import as_frozen, check_unfused, fresh_prefix, up_to_features
 from xfer2.repurposers._training_run import add_dense, last_features
 from xfer2.training.regularizers import KINDS, WeightPenalty
 
@@ -127,11 +127,12 @@ class PtuRepurposer(NeuralNetworkRepurposer):
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
         network = up_to_features(owner, source, self.transfer_layer_name)
+        check_unfused(owner, network)
         pairs = find_pairs(network.graph, network.parameter_names, self.paired_layers, owner)
         prefix, unit_prefix = fresh_prefix(network, "target_"), fresh_prefix(network, "unit_")
         shapes = symbols.layer_shapes(network)
-        graph = towers.gated(network.graph, network.parameter_names, pairs, shapes, self.activation, prefix,
-                             unit_prefix)
+        graph = towers.gated(network.graph, network.parameter_names, pairs, shapes, self.activation, prefix, unit_prefix,
+                             {name: array.shape for name, array in network.params.items()})
         target = as_frozen(network, graph)
         if self.start != "random":
             copies = {prefix + name: array.copy() for name, array in network.params.items()}
@@ -148,7 +149,9 @@ class PtuRepurposer(NeuralNetworkRepurposer):
             return None
         units = sorted({node.name for node in network.graph.nodes if towers.UNIT in node.attrs} & set(network.arg_params)
                        - network.frozen_parameters)
-        return WeightPenalty(self.penalty, self.penalty_weight, units)
+        depthwise = [node.inputs[1].node for node in network.graph.nodes if node.op == "Convolution"
+                     and node.attrs.get("num_group") == node.attrs["num_filter"] != "1"]
+        return WeightPenalty(self.penalty, self.penalty_weight, units, depthwise)
 
     def _more_learned(self, network: Network, examples: Examples, folder: str) -> dict[str, Any]:
         """`gates_`: the gates' activations, averaged over places and, of a recurrent layer, over steps."""

@@ -14,7 +14,7 @@ from xfer2.model_handler.graph import towers
 from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._towers import TowerRepurposer, as_frozen, fresh_prefix, up_to_features
+from xfer2.repurposers._towers import TowerRepurposer, as_frozen, check_unfused, fresh_prefix, up_to_features
 
 
 class StitchRepurposer(TowerRepurposer):
@@ -58,16 +58,20 @@ class StitchRepurposer(TowerRepurposer):
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
         network = up_to_features(owner, source, self.transfer_layer_name)
+        check_unfused(owner, network)
         known = network.parameter_names
         pairs = find_pairs(network.graph, known, self.paired_layers, owner)
         recurrent = [pair.name for pair in pairs if pair.is_recurrent]
-        recurrent += [node.name for node in network.graph.nodes if node.op == "RNN"]
         if recurrent:
             raise ModelError(f"{owner} is for convolutions and dense layers; {recurrent[0]!r} of the source is recurrent. "
                              "Use PtuRepurposer.")
         width, chosen = check_positive(owner, "width", self.width), [pair.name for pair in pairs]
-        graph = towers.stitched(network.graph, known, width, chosen, fresh_prefix(network, "module_"),
-                                fresh_prefix(network, "stitch_"), _flattening(network))
+        joint = fresh_prefix(network, "stitch_")
+        graph = towers.stitched(network.graph, known, width, chosen, fresh_prefix(network, "module_"), joint,
+                                _flattening(network), {name: array.shape for name, array in network.params.items()})
+        if not any(name.startswith(joint) for name in graph.by_name):
+            raise ModelError(f"{owner}: at {', '.join(chosen)} source and module read the same, so nothing is stitched. "
+                             "Name a layer further up in paired_layers, or none to have all.")
         return self._joined(as_frozen(network, graph), class_count)
 
 

@@ -7,6 +7,7 @@ import os
 import struct
 import time
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,15 @@ class CsvLog(Callback):
     Parameters
     ----------
     path : str or path
+        Its folder is made where it is not there.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+
+    def on_fit_start(self, trainer: Any) -> None:
+        """Make the folder."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, trainer: Any, record: Record) -> None:
         """Write the whole history, so that a resumed run leaves no line out and none twice."""
@@ -60,7 +66,7 @@ class CsvLog(Callback):
 
 
 class TensorBoardLog(Callback):
-    """One scalar a column of the history, in an event file that TensorBoard reads; it needs no TensorBoard to write.
+    """One scalar a column of numbers of the history, in an event file that TensorBoard reads; written without TensorBoard.
 
     Parameters
     ----------
@@ -88,7 +94,7 @@ class TensorBoardLog(Callback):
         """Append the epoch's values."""
         assert self._path is not None
         values = b"".join(_bytes(1, _bytes(1, name.encode()) + _tag(2, 5) + struct.pack("<f", value))
-                          for name, value in record.items() if name != "epoch")
+                          for name, value in record.items() if name != "epoch" and isinstance(value, Real))
         step = len(trainer.earlier) + int(record["epoch"])
         event = _double(1, time.time()) + _tag(2, 0) + _varint(step) + _bytes(5, values)
         with self._path.open("ab") as file:

@@ -18,12 +18,13 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._random import root_seed
 from xfer2.exceptions import PersistenceError
+from xfer2.model_handler.graph import codec
 
 FILE = "training.safetensors"
 _KINDS = ("parameter", "best", "sum", "optimizer")
 _SEED_FILE = "seed.json"
-_ROWS_SUMMED = 32
-_MOMENTA = "momenta"
+_BYTES_SUMMED = 1 << 24  # at once: inputs may lie on disk
+_REMEMBERED = ("m_schedule", "last_lr", "cur_lr")  # what Nadam and LARS keep beside their arrays
 
 
 @dataclass
@@ -111,23 +112,29 @@ def identity(trainer: Any, seed: int, values: Mapping[str, np.ndarray], inputs: 
              held_out: tuple[Sequence[Any], np.ndarray] | None) -> dict[str, Any]:
     """What tells a run of a `Trainer` from others: settings, and sums over where it starts and what it learns from."""
     settings = {name: getattr(trainer, name) for name in (
-        "epochs", "batch_size", "learning_rate", "optimizer", "optimizer_params", "warm_up", "weight_decay", "rates",
+        "epochs", "batch_size", "learning_rate", "optimizer", "warm_up", "weight_decay", "rates",
         "label_smoothing", "mixup", "clip_gradient", "views", "patience", "average_last")}
     others = {name: _said(getattr(trainer, name)) for name in ("schedule", "augment", "loss", "penalty", "class_weights")}
     parameters = trainer.block.collect_params().values()
     found = {
-        **settings, **others, "steps": trainer.steps_per_epoch(codes), "graph": _graph_sum(trainer.block), "seed": seed,
+        **settings, **others, "optimizer_params": {name: _said(value) for name, value in trainer.optimizer_params.items()},
+        "steps": trainer.steps_per_epoch(codes), "graph": _graph_sum(trainer.block), "seed": seed,
         "moving parameters": [p.name for p in parameters if p.grad_req != "null"],
         "shapes": [[p.name, list(p.shape)] for p in parameters], "start": _sum(*values.values()),
-        "examples": len(codes), "labels": _sum(codes), "inputs": _sum(*(_some_rows(array) for array in inputs)),
-        "validation data": None if held_out is None else _sum(held_out[1], *(_some_rows(array) for array in held_out[0]))}
+        "examples": len(codes), "labels": _sum(codes), "inputs": _sum(*inputs),
+        "validation data": None if held_out is None else _sum(held_out[1], *held_out[0])}
     return json.loads(json.dumps(found, default=str))  # as a file gives it back
 
 
 def _graph_sum(block: Any) -> int:
-    """Of what a block computes, once it has computed something."""
+    """Of what a block computes, once it has computed something; but for the versions by which MXNet counts tracings."""
     traced = getattr(block, "_cached_graph", ())
-    return zlib.crc32(traced[1].tojson().encode()) if traced else 0
+    if not traced:
+        return 0
+    graph = codec.decode(traced[1].tojson())
+    said = [[node.name, node.op, sorted(node.attrs.items()), [edge[:2] for edge in node.inputs], node.subgraphs]
+            for node in graph.nodes]
+    return zlib.crc32(json.dumps([said, [edge[:2] for edge in graph.outputs]]).encode())
 
 
 def _said(value: Any) -> str:
@@ -141,14 +148,13 @@ def _said(value: Any) -> str:
     return getattr(value, "__qualname__", type(value).__qualname__) + (inner if " at 0x" not in inner else "")
 
 
-def _some_rows(array: Any) -> np.ndarray:
-    return np.asarray(array[np.unique(np.linspace(0, len(array) - 1, _ROWS_SUMMED).astype(int))])
-
-
-def _sum(*arrays: np.ndarray) -> int:
+def _sum(*arrays: Any) -> int:
+    """Of all values, read in parts."""
     total = 0
     for array in arrays:
-        total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
+        rows = max(1, _BYTES_SUMMED // max(1, np.asarray(array[:1]).nbytes))
+        for start in range(0, len(array), rows):
+            total = zlib.crc32(np.ascontiguousarray(array[start:start + rows]).tobytes(), total)
     return total
 
 
@@ -177,15 +183,16 @@ def kept_seed(owner: str, folder: str | os.PathLike[str] | None, random_state: A
 
 
 def optimizer_state(trainer: Any) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """What a Gluon trainer's optimizer remembers: arrays by ``INDEX/PART``, and steps by index."""
+    """What a Gluon trainer's optimizer remembers: arrays by ``INDEX/PART/PARTS``, 0 parts for one alone; steps by index."""
     arrays = {}
     for index, value in trainer._updaters[0].states.items():
-        for part, array in enumerate(value if isinstance(value, (list, tuple)) else [value]):
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        for part, array in enumerate(parts):
             if array is not None:
-                arrays[f"{index}/{part}/{'one' if array is value else 'many'}"] = array.asnumpy()
-    schedule = getattr(trainer._optimizer, "m_schedule", None)  # Nadam's product of momenta
-    if schedule is not None:
-        arrays[_MOMENTA] = np.array(schedule)
+                arrays[f"{index}/{part}/{0 if array is value else len(parts)}"] = array.asnumpy()
+    for name in _REMEMBERED:
+        if getattr(trainer._optimizer, name, None) is not None:
+            arrays[name] = np.array(getattr(trainer._optimizer, name), np.float64)
     return arrays, {str(index): int(count) for index, count in trainer._optimizer._index_update_count.items()}
 
 
@@ -194,19 +201,19 @@ def restore_optimizer(trainer: Any, arrays: Mapping[str, np.ndarray], updates: M
     contexts = trainer._contexts
     for number, updater in enumerate(trainer._updaters):
         states: dict[int, Any] = {}
-        for key in sorted(arrays.keys() - {_MOMENTA}):
-            index, _, kind = key.split("/")
+        for key in arrays.keys() - set(_REMEMBERED):
+            index, part, parts = map(int, key.split("/"))
             array = mx.nd.array(arrays[key], ctx=contexts[number], dtype=arrays[key].dtype)
-            if kind == "one":
-                states[int(index)] = array
+            if parts:
+                states.setdefault(index, [None] * parts)[part] = array
             else:
-                states[int(index)] = (*states.get(int(index), ()), array)
-        updater.states = states
+                states[index] = array
+        updater.states = {index: tuple(state) if isinstance(state, list) else state for index, state in states.items()}
         updater.states_synced = dict.fromkeys(states, True)
     counts = {int(index): count for index, count in updates.items()}
     optimizer = trainer._optimizer
-    if _MOMENTA in arrays:
-        optimizer.m_schedule = float(arrays[_MOMENTA].item())
+    for name in set(_REMEMBERED) & arrays.keys():
+        setattr(optimizer, name, float(arrays[name].item()))
     for number in optimizer._all_index_update_counts or {0: None}:
         optimizer._all_index_update_counts[number] = dict(counts)
     optimizer._index_update_count = optimizer._all_index_update_counts[0]

@@ -8,20 +8,22 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from xfer2._mxnet import Block, NDArray, mx
+from xfer2._mxnet import Block, NDArray, mx, own_draws
 from xfer2._progress import Progress
 from xfer2._random import child_seed
 from xfer2._validation import check_at_least_zero, check_fraction, check_integer, check_kind, check_positive
 from xfer2.data.augmentation import Augment, augmented
-from xfer2.exceptions import DataError, TrainingError
-from xfer2.training import checkpoint
+from xfer2.exceptions import TrainingError
+from xfer2.training import checkpoint, parameters
 from xfer2.training.callbacks import Callback
+from xfer2.training.examples import batch_bounds, check_classes, checked
 from xfer2.training.losses import mix, soft_targets
-from xfer2.training.optimizers import gluon_trainer, without_examples
+from xfer2.training.optimizers import clip, gluon_trainer, without_examples
 from xfer2.training.schedules import make_schedule
 from xfer2.uncertainty.calibration import fit_temperature, row_losses
 
@@ -49,7 +51,7 @@ class Trainer:
         By MXNet's name.
     optimizer_params : dict, optional
         More of its parameters, as in ``{"momentum": 0.9}``.
-    schedule : {"cosine", "linear", "step", "constant"} or mx.lr_scheduler.LRScheduler
+    schedule : {"cosine", "linear", "poly", "step", "constant"} or mx.lr_scheduler.LRScheduler
         How the rate falls.
     warm_up : float
         Fraction of the steps in which the rate rises along a line.
@@ -77,8 +79,8 @@ class Trainer:
     patience : int, optional
         Epochs without a lower validation loss after which training stops.
     average_last : int
-        The mean of the parameters after so many last epochs is kept (Izmailov et al. 2018, arXiv:1803.05407), unless the
-        validation loss of a single epoch is lower.
+        The mean of the parameters after so many last epochs is kept (Izmailov et al. 2018, arXiv:1803.05407), BatchNorm's
+        statistics measured anew, unless the validation loss of a single epoch is lower.
     callbacks : sequence of Callback
     checkpoint_dir : str or path, optional
         Where the run is kept after every epoch, and taken up where it is there.
@@ -164,9 +166,10 @@ class Trainer:
         PersistenceError
             The checkpoint is of another run.
         """
-        arrays, codes = self._check(inputs, codes, self.views)
-        held_out = None if validation is None else self._check(*validation)
-        seed = checkpoint.kept_seed(type(self).__name__, self.checkpoint_dir, self.random_state)
+        owner = type(self).__name__
+        arrays, codes = checked(owner, inputs, codes, self.views)
+        held_out = None if validation is None else checked(owner, *validation)
+        seed = checkpoint.kept_seed(owner, self.checkpoint_dir, self.random_state)
         self._seed = child_seed(seed, "training")
         self.history_, self.stop, self.best_epoch_, self.averaged_ = [], False, 0, 0
         self._best_loss, self._best = math.inf, dict[str, np.ndarray]()
@@ -175,15 +178,21 @@ class Trainer:
         self.optimizer_ = self.make_optimizer(steps * self.epochs)
         self.block.hybridize(static_alloc=True, static_shape=True)
         self._warm_start(arrays)
+        for given in (codes, *(() if held_out is None else held_out[1:])):
+            check_classes(owner, self._classes, given)
         if self.checkpoint_dir is not None:
             self._run = checkpoint.identity(self, self._seed, self._values(), arrays, codes, held_out)
         finished = self._resume()
         if held_out is not None and not finished:
             self._best_loss, self._best = self.evaluate(*held_out)["loss"], self._values()
         self._tell("on_fit_start")
-        with Progress(type(self).__name__, self.epochs * steps) as self._progress:
+        self._before = self._values()
+        with own_draws(), Progress(owner, self.epochs * steps) as self._progress:
             self.fit_loop(finished + 1, arrays, codes, held_out)
-        self._keep(held_out)
+        if self._progress.interrupted:
+            self.stop = True
+            self._set_values(self._before)  # an epoch that was not finished does not count
+        self._keep(arrays, codes, held_out)
         self._tell("on_fit_end")
         return self
 
@@ -192,14 +201,17 @@ class Trainer:
         for epoch in range(first, self.epochs + 1):
             if self.stop or self._patience_is_over():
                 return
-            before = self._values()
+            self._before = self._values()
             self._tell("on_epoch_start", epoch)
             try:
                 record = self.run_epoch(epoch, inputs, codes)
                 if validation is not None:
                     record.update({f"validation_{name}": value for name, value in self.evaluate(*validation).items()})
+                elif epoch == self.epochs and not all(np.isfinite(value).all() for value in self._values().values()):
+                    raise TrainingError(f"Training diverged in the last step of epoch {epoch}. Lower learning_rate (it is "
+                                        f"{self.learning_rate}), or set clip_gradient.")
             except TrainingError as error:
-                self._set_values(before)
+                self._set_values(self._before)
                 if not self.best_epoch_:
                     raise
                 warnings.warn(f"{error} The parameters of epoch {self.best_epoch_} are kept.", RuntimeWarning, stacklevel=3)
@@ -207,20 +219,21 @@ class Trainer:
             self.history_.append(record)
             self._after_epoch(epoch, record)
             logger.info("epoch %d/%d: %s", epoch, self.epochs,
-                        ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch"))
+                        ", ".join(f"{name} {one:{'' if isinstance(one, str) else '.4g'}}" for name, one in record.items()
+                                  if name != "epoch"))
             self._tell("on_epoch_end", record)
             self._save(epoch)
 
     def steps_per_epoch(self, codes: np.ndarray) -> int:
         """How many batches `iterate` gives."""
-        return -(-len(codes) // self.batch_size)
+        return len(batch_bounds(len(codes), self.batch_size)) - 1
 
     def make_optimizer(self, steps: int) -> Any:
         """Gluon's trainer over the parameters that may move, for so many steps."""
         owner = type(self).__name__
-        schedule = make_schedule(owner, self.schedule, steps, round(self.warm_up * steps), self.learning_rate)
-        settings = {"learning_rate": self.learning_rate, "wd": self.weight_decay, "lr_scheduler": schedule,
-                    **self.optimizer_params}
+        settings = {"learning_rate": self.learning_rate, "wd": self.weight_decay, **self.optimizer_params}
+        given = settings.get("lr_scheduler") or self.schedule
+        settings["lr_scheduler"] = make_schedule(owner, given, steps, round(self.warm_up * steps), settings["learning_rate"])
         return gluon_trainer(owner, self.block, self.optimizer, settings, self.rates, len(self.contexts))
 
     def run_epoch(self, epoch: int, inputs: Inputs, codes: np.ndarray) -> dict[str, float]:
@@ -241,10 +254,10 @@ class Trainer:
                 "rate": float(self.optimizer_.learning_rate)}
 
     def iterate(self, inputs: Inputs, codes: np.ndarray, random: np.random.Generator) -> Iterator[tuple[Inputs, np.ndarray]]:
-        """Batches of an epoch, in a new order; the last may be smaller."""
+        """Batches of an epoch, in a new order; the last may be smaller, or larger by the one that would be left."""
         order = random.permutation(len(codes))
-        for start in range(0, len(order), self.batch_size):
-            rows = np.sort(order[start:start + self.batch_size])  # sorted: arrays on disk are read in their order
+        for start, stop in pairwise(batch_bounds(len(codes), self.batch_size)):
+            rows = np.sort(order[start:stop])  # sorted: arrays on disk are read in their order
             yield self.take(inputs, codes, rows, random)
 
     def take(self, inputs: Inputs, codes: np.ndarray, rows: np.ndarray,
@@ -265,6 +278,8 @@ class Trainer:
             targets = soft_targets(codes, self._classes, self.label_smoothing)
         if self.mixup:
             arrays, targets = mix(arrays, targets, self.mixup, random)
+        if targets.ndim > 1 and self.class_weights is not None:  # each class's share of an example by its own weight
+            targets, weights = targets * self.class_weights, np.ones(len(codes))
         return arrays, targets, weights
 
     def train_step(self, inputs: Inputs, targets: np.ndarray, weights: np.ndarray, count: int) -> tuple[float, np.ndarray]:
@@ -274,7 +289,7 @@ class Trainer:
             outputs = [_several(self.block(*share[:-2])) for share in shares]
             losses = [self.loss(own[0], *share[-2:]) for own, share in zip(outputs, shares, strict=True)]
             totals = losses if self.penalty is None else [
-                mx.nd.broadcast_add(loss, self.penalty(own[1:], self._parameters(own[0].context), share[-2]))
+                mx.nd.broadcast_add(loss, self.penalty(own[1:], parameters.moving(self.block, own[0].context), share[-2]))
                 for loss, own, share in zip(losses, outputs, shares, strict=True)]
         mx.autograd.backward(totals)
         without_examples(self.optimizer_, self.contexts[len(shares):])
@@ -282,7 +297,7 @@ class Trainer:
             self.optimizer_.step(count)
         else:
             self.optimizer_.allreduce_grads()
-            self._clip(self.clip_gradient * count)
+            clip(self.optimizer_, self.contexts, self.clip_gradient * count)
             self.optimizer_.update(count)
         return (float(sum(loss.sum().asscalar() for loss in losses)) / count,
                 np.concatenate([own[0].asnumpy() for own in outputs]))
@@ -305,14 +320,6 @@ class Trainer:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    def _check(self, inputs: Any, codes: np.ndarray, views: int = 1) -> tuple[Inputs, np.ndarray]:
-        arrays = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-        lengths = {len(array) / views for array in arrays} | {len(codes)}
-        if len(lengths) > 1 or 0 in lengths:
-            raise DataError(f"Training needs as many labels as examples, at least one; got {len(codes)} and "
-                            f"{', '.join(str(len(array)) for array in arrays)}.")
-        return arrays, np.asarray(codes).astype(np.int64)
-
     def _warm_start(self, inputs: Inputs) -> None:
         """Run one example through the block: its shapes are known then, and how many classes it has."""
         rows = [mx.nd.array(array[:1], ctx=self.contexts[0]) for array in inputs]
@@ -327,21 +334,11 @@ class Trainer:
         part, context = share
         return [mx.nd.array(array[part], ctx=context) for array in (*inputs, *rest)]
 
-    def _clip(self, norm: float) -> None:
-        for context in self.contexts:
-            gradients = [p.grad(context) for p in self.optimizer_._params]
-            mx.gluon.utils.clip_global_norm(gradients, norm, check_isfinite=False)
-
     def _values(self) -> dict[str, np.ndarray]:
-        mx.nd.waitall()  # BatchNorm's backward pass writes its statistics unseen by MXNet's scheduler
-        return {name: p.data(self.contexts[0]).asnumpy() for name, p in self.block.collect_params().items()}
-
-    def _parameters(self, context: Any) -> dict[str, NDArray]:
-        return {name: p.data(context) for name, p in self.block.collect_params().items() if p.grad_req != "null"}
+        return parameters.values(self.block, self.contexts[0])
 
     def _set_values(self, values: Mapping[str, np.ndarray]) -> None:
-        for name, parameter in self.block.collect_params().items():
-            parameter.set_data(mx.nd.array(values[name], dtype=values[name].dtype))
+        parameters.set_values(self.block, values)
 
     def _after_epoch(self, epoch: int, record: Mapping[str, float]) -> None:
         if record.get("validation_loss", -epoch) < self._best_loss:  # without validation data the last epoch is the best
@@ -356,10 +353,14 @@ class Trainer:
         return (self.patience is not None and "validation_loss" in (self.history_ or [{}])[-1]
                 and self.history_[-1]["epoch"] - self.best_epoch_ >= self.patience)
 
-    def _keep(self, held_out: tuple[Inputs, np.ndarray] | None) -> None:
+    def _keep(self, inputs: Inputs, codes: np.ndarray, held_out: tuple[Inputs, np.ndarray] | None) -> None:
         """Put the best into the block; the mean of the last epochs competes, and wins where nothing is held out."""
         if self._sum and not self.stop and len(self.history_) == self.epochs:
             self._set_values({name: (value / self.average_last).astype(np.float32) for name, value in self._sum.items()})
+            if self.average_last > 1:
+                random = np.random.default_rng([self._seed, self.epochs + 1])
+                batches = (self.prepare(batch, own, random)[0] for batch, own in self.iterate(inputs, codes, random))
+                parameters.measure_statistics(self.block, batches, self.contexts[0])
             if held_out is None or self.evaluate(*held_out)["loss"] < self._best_loss:
                 self.averaged_ = self.average_last
         if self.averaged_:

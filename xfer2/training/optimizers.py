@@ -35,6 +35,12 @@ def gluon_trainer(owner: str, block: Block, optimizer: str, settings: Mapping[st
                               optimizer) from error
 
 
+def clip(trainer: Any, contexts: Sequence[Any], norm: float) -> None:
+    """Scale the gradients down where all of them together are longer than `norm`."""
+    for context in contexts:
+        mx.gluon.utils.clip_global_norm([p.grad(context) for p in trainer._params], norm, check_isfinite=False)
+
+
 def without_examples(trainer: Any, contexts: Sequence[Any]) -> None:
     """Give devices that had no example of a small batch gradients of zero: else they would add those of the batch before."""
     for context in contexts:

@@ -44,6 +44,8 @@ class WeightPenalty:
     weight : float
     names : collection of str, optional
         Of the weights meant; by default all.
+    depthwise : collection of str
+        Of those of depthwise convolutions (c, 1, ...), in which what reads an input is what gives an output.
 
     References
     ----------
@@ -53,13 +55,14 @@ class WeightPenalty:
     kind: str
     weight: float
     names: Collection[str] | None = None
+    depthwise: Collection[str] = ()
 
     def __call__(self, outputs: Sequence[NDArray], parameters: Mapping[str, NDArray], targets: NDArray) -> NDArray:
         """The penalty (1,)."""
-        chosen = [array for name, array in parameters.items() if array.ndim > 1
-                  and (self.names is None or name in self.names)]
-        measure = KINDS[self.kind]
-        return self.weight * sum(measure(array) for array in chosen).reshape((1,))
+        chosen = {name: array for name, array in parameters.items() if array.ndim > 1
+                  and (self.names is None or name in self.names)}
+        return self.weight * sum(KINDS["filter" if self.kind == "channel" and name in self.depthwise else self.kind](array)
+                                 for name, array in chosen.items()).reshape((1,))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
     "linear": lambda done: 1 - done,
+    "poly": lambda done: (1 - done) ** 2,
     "step": lambda done: 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01,
 }
 
@@ -25,9 +26,9 @@ class Schedule(mx.lr_scheduler.LRScheduler):
 
     Parameters
     ----------
-    shape : {"constant", "cosine", "linear", "step"}
-        ``"cosine"``: Loshchilov and Hutter 2017, arXiv:1608.03983. ``"step"``: a tenth from half of the steps on, a
-        hundredth from three quarters on.
+    shape : {"constant", "cosine", "linear", "poly", "step"}
+        ``"cosine"``: Loshchilov and Hutter 2017, arXiv:1608.03983. ``"poly"``: the square of what is left, as MXNet's.
+        ``"step"``: a tenth from half of the steps on, a hundredth from three quarters on.
     steps, warm_up : int
         In all, and of them at the beginning.
     base_lr : float
@@ -49,10 +50,14 @@ class Schedule(mx.lr_scheduler.LRScheduler):
 def make_schedule(owner: str, schedule: Any, steps: int, warm_up: int, learning_rate: float) -> Any:
     """A `Schedule` by name, or a copy of an MXNet scheduler of the user's: they count, and a second run begins anew.
 
-    Gluon sets its base rate to `learning_rate`; MXNet's cosine and polynomial ones go by the rate they were made with.
+    A scheduler's rates become those of one made with `learning_rate`; its warm-up is its own.
     """
     if isinstance(schedule, mx.lr_scheduler.LRScheduler):
-        return copy.deepcopy(schedule)
+        own = copy.deepcopy(schedule)
+        for name in ("base_lr", "base_lr_orig", "warmup_final_lr"):
+            if hasattr(own, name):
+                setattr(own, name, learning_rate)
+        return own
     if not isinstance(schedule, str) or schedule not in SCHEDULES:
         names = ", ".join(map(repr, SCHEDULES))
         raise parameter_error(owner, "schedule", f"one of {names}, or an mx.lr_scheduler", schedule)

@@ -248,6 +248,22 @@ def with_mean_pooling(graph: Graph) -> Graph:
                        for node in graph.nodes), graph.outputs, graph.attrs)
 
 
+def with_sliced_sequences(graph: Graph) -> Graph:
+    """The graph with the last step of whole sequences written as a slice, which gives the same.
+
+    The gradient of MXNet 1.9.1's SequenceLast without lengths reads memory that is not its own, and ends the process.
+    """
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        if node.op == "SequenceLast" and not node.is_on("use_sequence_length"):
+            axis = node.attrs.get("axis", "0")
+            step = compose.fresh_name(f"{node.name}_step", graph.by_name)
+            nodes.append(Node(step, "slice_axis", {"axis": axis, "begin": "-1", "end": "None"}, node.inputs[:1]))
+            node = Node(node.name, "squeeze", {"axis": axis}, (Edge(step),))
+        nodes.append(node)
+    return Graph(tuple(nodes), graph.outputs, graph.attrs)
+
+
 def _is_global_average(node: Node) -> bool:
     return (node.op == "Pooling" and node.is_on("global_pool") and node.attrs.get("pool_type") == "avg"
             and node.attrs.get("layout", "None") in ("None", "NCW", "NCHW", "NCDHW"))

@@ -92,12 +92,35 @@ def _carried(graph: Graph, name: str, parameters: Collection[str]) -> str:
 
 
 def _states(graph: Graph, steps: Sequence[str]) -> tuple[str, ...]:
-    """What the steps of a recurrent layer hand on, the last too where it is an output; empty where none needs another."""
+    """What the steps of a recurrent layer hand on, the last too where that is read; empty where none needs another."""
     read = [graph.by_name[step].inputs[0].node for step in steps]
     if not all(steps[number] in query.ancestors(graph, [read[number + 1]]) for number in range(len(steps) - 1)):
         return ()
-    tops = [edge.node for edge in graph.outputs]
     states = read[1:]
-    same = graph.by_name[states[-1]].op if states else None
-    last = [top for top in tops if graph.by_name[top].op == same and steps[-1] in query.ancestors(graph, [top])]
-    return (*states, *last)
+    last = _counterpart(graph, steps[-2], states[-1], steps[-1]) if states else None
+    used = last is not None and (graph.consumers[last] or last in [edge.node for edge in graph.outputs])
+    return (*states, last) if last is not None and used else tuple(states)
+
+
+def _counterpart(graph: Graph, start: str, end: str, other: str) -> str | None:
+    """The node that is to `other` as `end` is to `start`: reached by the same operators, through the same inputs."""
+    between = query.ancestors(graph, [end])
+    pairs = {start: other}
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        for user, position in graph.consumers[name]:
+            if user not in between or user in pairs:
+                continue
+            node = graph.by_name[user]
+            alike = [twin for twin, place in graph.consumers[pairs[name]] if place == position and _is_twin(
+                node.inputs[place].output, node.op, graph.by_name[twin].inputs[place].output, graph.by_name[twin].op)
+                and twin not in pairs.values()]
+            if alike:
+                pairs[user] = alike[0]
+                waiting.append(user)
+    return pairs.get(end)
+
+
+def _is_twin(output: int, op: str | None, other_output: int, other_op: str | None) -> bool:
+    return (output, op) == (other_output, other_op)

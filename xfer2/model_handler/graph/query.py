@@ -35,6 +35,7 @@ LOSS_OUTPUTS = frozenset({"SoftmaxOutput", "Softmax", "LinearRegressionOutput", 
                           "MAERegressionOutput", "SVMOutput"})
 SOFTMAXES = frozenset({"softmax", "log_softmax", "SoftmaxActivation", "SoftmaxOutput", "Softmax"})
 ANSWERS = LOSS_OUTPUTS | SOFTMAXES
+PARAMETER = "__parameter__"  # attribute of variables that are parameters wherever they are used, with a value or without
 SHAPING = frozenset({"Flatten", "Reshape", "reshape", "squeeze", "expand_dims", "transpose", "_copy", "identity", "Cast"})
 BATCH_NORMS = frozenset({"BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU"})
 _OUTPUT_SUFFIX = re.compile(r"^(?P<layer>.+)_output(?P<index>\d*)$")
@@ -59,7 +60,7 @@ def variable_roles(graph: Graph, known_parameters: Collection[str] = ()) -> dict
 
 
 def _role(graph: Graph, name: str, known_parameters: Collection[str]) -> Role:
-    if name in known_parameters:
+    if name in known_parameters or PARAMETER in graph.by_name[name].attrs:
         return "parameter"
     uses = [(graph.by_name[user].op or "", position) for user, position in graph.consumers[name]]
     if uses and all(position in _PARAMETER_POSITIONS.get(op, ()) for op, position in uses):

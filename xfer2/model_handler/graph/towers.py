@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from xfer2.exceptions import ModelError
-from xfer2.model_handler.graph import edit
+from xfer2.model_handler.graph import edit, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.graph.pairs import WEIGHTED, Pair
 
@@ -25,7 +25,8 @@ def without_dropout(graph: Graph, layers: Collection[str]) -> Graph:
 
 
 def stitched(source: Graph, parameters: Collection[str], width: float, chosen: Collection[str],
-             prefix: str = "module_", joint_prefix: str = "stitch_", flattening: Collection[str] = ()) -> Graph:
+             prefix: str = "module_", joint_prefix: str = "stitch_", flattening: Collection[str] = (),
+             sizes: Mapping[str, Shape] | None = None) -> Graph:
     """The source and a narrow module whose layers also read what the source's layers read.
 
     Every convolution and dense layer of the module has `width` times the outputs. One whose name is in `chosen` reads the
@@ -54,15 +55,21 @@ def stitched(source: Graph, parameters: Collection[str], width: float, chosen: C
         read, own = node.inputs[0], edges[0]
         if read[:2] == own[:2] or node.name not in chosen:
             return attrs, edges, []
-        joint = Node(joint_prefix + node.name, "Concat", {"num_args": "2", "dim": "1"}, (read, own))
+        axis = "1" if node.op == "Convolution" or node.is_on("flatten", default=True) else "-1"
+        joint = Node(joint_prefix + node.name, "Concat", {"num_args": "2", "dim": axis}, (read, own))
         return attrs, (Edge(joint.name), *edges[1:]), [joint]
 
-    copied, mapped = _beside(source, parameters, prefix, narrowed)
+    copied, mapped = _beside(source, parameters, prefix, sizes if width == 1 else None, narrowed)
+    unknown = [node.name for node in copied if query.PARAMETER in node.attrs and width != 1]
+    if unknown:
+        raise ModelError(f"stitch: nothing says what size {unknown[0].removeprefix(prefix)!r} has in a narrower module. Say "
+                         "width=1.0, or take the features from below what reads it.")
     return Graph(source.nodes + copied, (source.outputs[0], mapped[source.outputs[0][:2]]), source.attrs)
 
 
 def gated(source: Graph, parameters: Collection[str], pairs: Sequence[Pair], shapes: Mapping[str, Shape | None],
-          activation: str = "tanh", prefix: str = "target_", unit_prefix: str = "unit_") -> Graph:
+          activation: str = "tanh", prefix: str = "target_", unit_prefix: str = "unit_",
+          sizes: Mapping[str, Shape] | None = None) -> Graph:
     """The source and a target of the same layers, a parameter transfer unit behind every pair; its output is the target's.
 
     With S and T the pair's outputs in source and target, W depthwise-separable 3x3 convolutions (dense for vectors)::
@@ -78,6 +85,8 @@ def gated(source: Graph, parameters: Collection[str], pairs: Sequence[Pair], sha
         phi.
     prefix, unit_prefix : str
         Of the names of the target's layers and of the units; no name of the source begins with them.
+    sizes : mapping of str to tuple of int, optional
+        Shapes of the source's parameters; needed of those that are no layer's weight or bias.
 
     References
     ----------
@@ -104,11 +113,11 @@ def gated(source: Graph, parameters: Collection[str], pairs: Sequence[Pair], sha
         return [replace(one, attrs={**one.attrs, UNIT: pair.name}) if mark else one
                 for one, mark in zip(nodes, marked, strict=True)], Edge(step)
 
-    copied, mapped = _beside(source, parameters, prefix, behind=unit)
+    copied, mapped = _beside(source, parameters, prefix, sizes, behind=unit)
     return Graph(source.nodes + copied, (mapped[source.outputs[0][:2]],), source.attrs)
 
 
-def _beside(source: Graph, parameters: Collection[str], prefix: str,
+def _beside(source: Graph, parameters: Collection[str], prefix: str, sizes: Mapping[str, Shape] | None,
             changed: Callable[[Node, Edges], tuple[Mapping[str, str], Edges, list[Node]]] | None = None,
             behind: Callable[[Node, Node], tuple[list[Node], Edge | None]] | None = None,
             ) -> tuple[tuple[Node, ...], dict[tuple[str, int], Edge]]:
@@ -119,10 +128,14 @@ def _beside(source: Graph, parameters: Collection[str], prefix: str,
     """
     nodes: list[Node] = []
     mapped: dict[tuple[str, int], Edge] = {}
+    roles = query.variable_roles(source)
     for node in source.nodes:
         if node.is_variable:
             if node.name in parameters:
                 told = {key: value for key, value in node.attrs.items() if key not in ("__shape__", UNIT)}
+                if roles[node.name] != "parameter":  # known by its values alone, which the copy may not have yet
+                    told[query.PARAMETER] = "True"
+                    told.update({"__shape__": str(sizes[node.name])} if sizes and node.name in sizes else {})
                 nodes.append(Node(prefix + node.name, None, told))
                 mapped[node.name, 0] = Edge(prefix + node.name)
             else:

@@ -1,0 +1,174 @@
+"""Parameters as arrays, statistics measured anew, and what a run leaves of the program around it."""
+
+import numpy as np
+import pytest
+from training.test_loop import Recorder, runtime_warning, separable, small_block, values
+
+from xfer2._mxnet import mx
+from xfer2.exceptions import DataError, TrainingError
+from xfer2.training import parameters
+from xfer2.training.callbacks import Callback
+from xfer2.training.loop import Trainer
+
+nn = mx.gluon.nn
+
+
+def normalised_block(seed=0):
+    mx.random.seed(seed)
+    block = nn.HybridSequential(prefix="bn_")
+    with block.name_scope():
+        block.add(nn.Dense(4, in_units=2), nn.BatchNorm(in_channels=4, momentum=0.8), nn.Dense(3, in_units=4))
+    block.initialize(mx.init.Xavier())
+    return block
+
+
+def test_averaged_parameters_get_statistics_of_their_own():
+    inputs, codes = separable()
+    trainer = Trainer(normalised_block(), epochs=6, batch_size=30, learning_rate=0.2, schedule="constant", average_last=5,
+                      random_state=0).fit(inputs, codes)
+    assert trainer.averaged_ == 5
+    kept = values(trainer.block)
+    below = inputs @ kept["bn_dense0_weight"].T + kept["bn_dense0_bias"]
+    np.testing.assert_allclose(kept["bn_batchnorm0_running_mean"], below.mean(axis=0), atol=1e-4)
+    batches = below[np.newaxis]  # the variance within batches of 30 is a little less than that of all
+    assert (kept["bn_batchnorm0_running_var"] < batches.var(axis=1)[0] * 1.001).all()
+    assert (kept["bn_batchnorm0_running_var"] > batches.var(axis=1)[0] * 0.8).all()
+
+
+def test_frozen_statistics_are_not_measured():
+    block = normalised_block()
+    block[1]._kwargs["use_global_stats"] = True
+    block.hybridize()
+    block(mx.nd.ones((1, 2)))
+    before = values(block)
+    parameters.measure_statistics(block, [[separable()[0]]], mx.cpu())
+    for name, value in values(block).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("channels", [8, 16])
+def test_weights_of_three_axes_are_set_after_they_were_used(channels):
+    block = nn.HybridSequential()
+    block.add(nn.Conv1D(channels, 3, in_channels=3), nn.Conv1D(channels, 1, in_channels=channels), nn.GlobalMaxPool1D(),
+              nn.Flatten(), nn.Dense(2, in_units=channels))
+    block.initialize(mx.init.Xavier())
+    inputs, codes = np.random.default_rng(0).normal(size=(24, 3, 9)).astype("float32"), np.arange(24) % 2
+    trainer = Trainer(block, epochs=3, batch_size=8, random_state=0).fit(inputs, codes, (inputs, codes))
+    assert np.isfinite([line["validation_loss"] for line in trainer.history_]).all()
+    told = parameters.values(block, mx.cpu())
+    parameters.set_values(block, {name: value + 1 for name, value in told.items()})
+    for name, value in parameters.values(block, mx.cpu()).items():
+        np.testing.assert_array_equal(value, told[name] + 1)
+
+
+def test_no_batch_has_one_example_alone():
+    inputs, codes = separable(31)
+    recorder = Recorder(small_block(), epochs=1, batch_size=10, random_state=0)
+    assert recorder.steps_per_epoch(codes) == 3
+    sizes = [len(own) for _, own in recorder.iterate([inputs], codes, np.random.default_rng(0))]
+    assert sizes == [10, 10, 11]
+
+
+@pytest.mark.parametrize(("codes", "said"), [
+    ([0, 1, 7], "from 0 to 2, the block's outputs; got 0 to 7"), ([0, -1, 2], "got -1 to 2"),
+    ([0.0, 1.7, 1.0], "must be whole numbers")])
+def test_codes_of_no_class_are_refused(codes, said):
+    inputs = separable(3)[0]
+    with pytest.raises(DataError, match=said):
+        Trainer(small_block(), epochs=1).fit(inputs, codes)
+    with pytest.raises(DataError, match=said):
+        Trainer(small_block(), epochs=1).fit(inputs, [0, 1, 2], (inputs, codes))
+
+
+def test_an_augmentation_may_work_in_place():
+    seen = []
+
+    def doubled(images, random):
+        images *= 2
+        return images
+
+    class Seeing(Trainer):
+        def iterate(self, inputs, codes, random):
+            batch = next(super().iterate(inputs, codes, random))
+            yield from [batch] * 3
+
+        def train_step(self, inputs, targets, weights, count):
+            seen.append(float(np.abs(inputs[0]).max()))
+            return super().train_step(inputs, targets, weights, count)
+
+    Seeing(small_block(), epochs=1, batch_size=90, augment=doubled).fit(*separable())
+    assert len(set(seen)) == 1
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.5}, {"label_smoothing": 0.2}])
+def test_a_class_without_weight_has_none_where_targets_are_soft(settings):
+    inputs, codes = separable(30)
+    trainer = Trainer(small_block(), epochs=1, class_weights=np.array([0.0, 1.5, 1.5]), random_state=0, **settings)
+    trainer.fit(inputs, codes)
+    _, targets, weights = trainer.prepare([inputs], codes, np.random.default_rng(0))
+    assert (targets[:, 0] == 0).all()
+    assert weights.tolist() == [1] * 30
+    assert targets[:, 1:].max() == pytest.approx(1.5, rel=0.2)
+
+
+def test_a_scheduler_among_the_optimizers_parameters_begins_anew_with_every_fit(capsys):
+    schedule = mx.lr_scheduler.FactorScheduler(3, 0.5, base_lr=7.0)
+    rates = []
+    for _ in range(2):
+        trainer = Trainer(small_block(), epochs=3, batch_size=30, optimizer_params={"lr_scheduler": schedule},
+                          learning_rate=0.1, random_state=0).fit(*separable())
+        rates.append([line["rate"] for line in trainer.history_])
+    assert rates[0] == rates[1] == [0.1, 0.05, 0.025]
+    assert capsys.readouterr().out == ""
+
+
+def test_the_generator_around_a_run_goes_on():
+    def drawn(seed, trains):
+        mx.random.seed(seed)
+        if trains:
+            Trainer(small_block(), epochs=1, random_state=0).fit(*separable(9))
+        return mx.nd.random.normal(shape=(3,)).asnumpy().tolist()
+
+    assert drawn(1, True) != drawn(1, False)  # one number was taken
+    mx.random.seed(1)
+    assert len({tuple(drawn_between()) for _ in range(3)}) == 3
+
+
+def drawn_between():
+    """What is drawn after a run with a seed of its own, going on from where the generator was."""
+    Trainer(fixed_block(), epochs=1, random_state=0).fit(*separable(9))
+    return mx.nd.random.normal(shape=(3,)).asnumpy().tolist()
+
+
+def fixed_block():
+    block = nn.Dense(3, in_units=2)
+    block.initialize(mx.init.Constant(0.1))
+    return block
+
+
+def test_an_interrupted_epoch_does_not_count():
+    class Interrupts(Callback):
+        def on_step_end(self, trainer, step, loss):
+            if len(trainer.history_) == 1 and step == 2:
+                raise KeyboardInterrupt
+
+    whole = Trainer(small_block(), epochs=3, batch_size=30, schedule="constant", random_state=0, callbacks=[Interrupts()])
+    with runtime_warning("interrupted", UserWarning):
+        whole.fit(*separable())
+    one = Trainer(small_block(), epochs=1, batch_size=30, schedule="constant", random_state=0).fit(*separable())
+    assert whole.stop
+    assert len(whole.history_) == 1
+    for name, value in values(one.block).items():
+        np.testing.assert_array_equal(values(whole.block)[name], value)
+
+
+def test_a_last_step_that_diverges_is_told():
+    class Explodes(Trainer):
+        def train_step(self, inputs, targets, weights, count):
+            found = super().train_step(inputs, targets, weights, count)
+            for parameter in self.block.collect_params().values():
+                parameter.set_data(parameter.data() * np.inf)
+            return found
+
+    with pytest.raises(TrainingError, match="diverged in the last step of epoch 1"):
+        Explodes(small_block(), epochs=1, batch_size=90).fit(*separable())
