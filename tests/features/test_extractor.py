@@ -102,6 +102,27 @@ def test_a_layer_that_mixes_examples_is_refused():
         extract_features(network, inputs_for(network), "fc2", engine=lambda pruned: FakeEngine(lambda b: [np.zeros((1, 2))]))
 
 
+@pytest.mark.parametrize("pool", [None, "avg"])
+@pytest.mark.parametrize("size", [3, 5])
+def test_time_on_the_first_axis_is_refused_even_where_a_batch_has_as_many_examples_as_steps(size, pool):
+    steps = mx.sym.transpose(mx.sym.var("data"), axes=(1, 0, 2), name="steps")
+    network = with_values(mx.sym.FullyConnected(steps, num_hidden=4, flatten=False, name="dense"), data=(5, 3))
+    for layer in ("steps", "dense"):
+        with pytest.raises(ModelError, match=rf"'{layer}' gives 5 rows for 2 examples; it is no feature of single examples"):
+            extract_features(network, np.ones((10, 5, 3)), layer, batch_size=size, pool=pool)
+    back = with_values(mx.sym.transpose(steps, axes=(1, 0, 2), name="back"), data=(5, 3))
+    data = np.random.default_rng(0).normal(size=(10, 5, 3)).astype("float32")
+    np.testing.assert_array_equal(extract_features(back, data, "back", batch_size=5)["back"], data)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((4, -1), 4), ((4, 3, 8), 4), ((1, -1), 1)])
+def test_a_network_made_for_one_size_of_batch_gives_features_in_such_batches(shape, size):
+    network = with_values(mx.sym.Reshape(mx.sym.var("data"), shape=shape, name="rows"), data=(24,))
+    data = np.random.default_rng(0).normal(size=(8, 24)).astype("float32")
+    found = extract_features(network, data, "rows", batch_size=size)["rows"]
+    np.testing.assert_array_equal(found.reshape(8, 24), data)
+
+
 @pytest.mark.parametrize("size", [1, 3, 4, 7, 32])
 def test_batch_size_changes_nothing(size):
     network = small_networks()["chain"]

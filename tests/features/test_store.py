@@ -114,6 +114,38 @@ def test_a_missing_folder_is_named(tmp_path):
         some_features().save(tmp_path / "nowhere" / "f.npz")
 
 
+@pytest.mark.parametrize("name", ["below/f", "below/f.npz", "/proc/f", "/proc/f.npz", "/proc/f.csv", "x" * 300,
+                                  "x" * 300 + ".npz"])
+def test_a_place_that_cannot_be_written_is_named(tmp_path, name):
+    (tmp_path / "below").write_text("a file")
+    path = str(tmp_path / name)
+    with pytest.raises(DataError, match=rf"Cannot write '{path}': "):
+        some_features().save(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["below"]
+
+
+def test_a_store_that_cannot_be_written_is_named_at_once_and_a_full_disk_leaves_nothing(tmp_path):
+    network = small_networks()["chain"]
+    with pytest.raises(DataError, match=r"Cannot write '/proc/f': .*Choose a name in a folder that can be written"):
+        extract_features(network, np.ones((2, 3, 8, 8)), "fc1", store="/proc/f")
+    store = FolderStore(tmp_path / "kept")
+    store.append("a", np.ones((2, 3)))
+    store._files["a"].close()
+    store._files["a"] = open("/dev/full", "w+b", buffering=0)  # noqa: SIM115
+    with pytest.raises(OSError, match="No space left on device"):
+        store.finish(None, range(2), [])
+    store.abort()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_of_names_longer_than_files_may_have(tmp_path):
+    names = [start + "b" * length for start in ("", "ü/") for length in (230, 244, 245, 246, 300, 301)]
+    features = Features({name: np.full((2, 1), number) for number, name in enumerate(names)}, None, [0, 1])
+    features.save(tmp_path / "kept")
+    check_same(Features.load(tmp_path / "kept"), features)
+    assert (tmp_path / "kept" / f"layer-{names[2]}.npy").is_file()
+
+
 def npy():
     content = io.BytesIO()
     np.save(content, np.ones(2))

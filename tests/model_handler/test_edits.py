@@ -181,3 +181,14 @@ def test_what_is_put_behind_an_input_may_take_another_shape():
     assert computed(network, {"data": np.ones((2, 1, 8, 8), "float32")})[0].shape[0] == 2
     same = edits.insert_after(with_record(), "data", sources.read(mx.sym.relu(mx.sym.var("x"), name="positive")))
     assert same.preprocessing == with_record().preprocessing
+
+
+@pytest.mark.parametrize("kind", [mx.sym.SoftmaxOutput, mx.sym.LinearRegressionOutput])
+@pytest.mark.parametrize("put", [lambda below, new: edits.add_top(below, [new]), edits.compose_networks,
+                                 lambda below, new: edits.insert_after(below, "answer", new),
+                                 lambda below, new: edits.insert_after(below, "answer_output", new)])
+def test_nothing_is_put_above_a_layer_that_trains_by_its_own_label(kind, put):
+    below = with_values(kind(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, name="fc"), name="answer"), data=(6,))
+    with pytest.raises(ModelError, match=r"Cannot add a layer above the output layer 'answer'; drop it first"):
+        put(below, dense(3, "top"))
+    assert edits.insert_after(below, "fc", dense(4, "between")).labels == ("answer_label",)

@@ -191,6 +191,8 @@ def test_paths_and_shapes_that_cannot_be(tmp_path):
         handler.export_onnx(str(tmp_path / "nowhere" / "net.onnx"))
     with pytest.raises(ModelError, match=r"it is a folder. Give the path of a file"):
         handler.export_onnx(str(tmp_path))
+    with pytest.raises(ModelError, match=r"to '/proc/net.onnx': '/proc' cannot be written \(.*\). Choose a folder that"):
+        handler.export_onnx("/proc/net.onnx")  # which nobody can write, root included
     with pytest.raises(ParameterError, match=r"export_onnx: the inputs must be among data; got 'dat'"):
         handler.export_onnx(str(tmp_path / "net.onnx"), dat=(3, 8, 8))
     with pytest.raises(DataError, match=r"got data \(n, 1, 8, 8\). The network expects data \(n, 3, 8, 8\)"):
@@ -232,3 +234,9 @@ def test_an_operator_without_a_translation_is_a_model_error_and_leaves_no_file(t
     with pytest.raises(ModelError, match=r"The network has no ONNX form"):
         onnx_export.save_onnx(network, str(tmp_path / "net.onnx"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_prints_nothing(tmp_path, capsys):
+    network = with_values(1 / (mx.sym.FullyConnected(DATA, num_hidden=2, name="fc") + 3), data=(3,))
+    onnx_export.save_onnx(network, str(tmp_path / "net.onnx"))
+    assert capsys.readouterr().out == ""

@@ -7,6 +7,7 @@ from helpers import chain_symbol, small_networks, with_values
 from xfer2._mxnet import mx
 from xfer2.exceptions import LayerNotFoundError, MissingParametersError, ModelError
 from xfer2.model_handler import ModelHandler, Network, params, sources
+from xfer2.model_handler.graph.model import Edge, Graph, Node
 
 NETWORKS = small_networks()
 
@@ -127,3 +128,58 @@ def test_new_values_are_of_the_others_type(dtype):
     network = params.cast(NETWORKS["chain"], dtype)
     drawn = ModelHandler(network).reinitialize("fc1", seed=0).replace_head(4, seed=0).network
     assert {np.dtype(array.dtype).name for array in drawn.params.values()} == {dtype}
+
+
+def foreign_network():
+    """Layers of most kinds with parameters, under names as PyTorch's exporter gives them."""
+    def layer(name, op, attrs, below, *parameters):
+        nodes.extend(Node(parameter) for parameter in parameters)
+        nodes.append(Node(name, op, attrs, [Edge(below), *map(Edge, parameters)]))
+
+    nodes = [Node("x")]
+    layer("conv", "Convolution", {"num_filter": "4", "kernel": "(3, 3)"}, "x", "c.w0", "onnx::Conv_2")
+    layer("bn", "BatchNorm", {"fix_gamma": "False"}, "conv", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
+    layer("prelu", "LeakyReLU", {"act_type": "prelu"}, "bn", "p.weight")
+    layer("up", "Deconvolution", {"num_filter": "2", "kernel": "(1, 1)", "no_bias": "False"}, "prelu", "up.w", "up.b")
+    layer("gn", "GroupNorm", {"num_groups": "1"}, "up", "gn.weight", "gn.bias")
+    layer("flat", "Flatten", {}, "gn")
+    layer("ln", "LayerNorm", {}, "flat", "ln.weight", "ln.bias")
+    layer("fc", "FullyConnected", {"num_hidden": "5", "no_bias": "True"}, "ln", "onnx::MatMul_12")
+    layer("sum", "broadcast_add", {}, "fc", "onnx::Add_3")
+    return Network(Graph(tuple(nodes), (Edge("sum"),)), {"onnx::Add_3": mx.nd.ones(5)}, input_shapes={"x": (3, 4, 4)})
+
+
+def test_new_values_go_by_the_layer_that_reads_them_whatever_their_names():
+    names = [name for name in foreign_network().graph.variable_names if name != "x"]
+    drawn = params.initialize(foreign_network(), names, seed=0)
+    values = {name: array.asnumpy() for name, array in drawn.params.items()}
+    constant = {name: value for name, (value, *rest) in ((n, np.unique(v)) for n, v in values.items()) if not rest}
+    assert constant == {"onnx::Conv_2": 0, "bn.weight": 1, "bn.bias": 0, "bn.running_mean": 0, "bn.running_var": 1,
+                        "p.weight": 0.25, "up.b": 0, "gn.weight": 1, "gn.bias": 0, "ln.weight": 1, "ln.bias": 0,
+                        "onnx::Add_3": 0}
+    assert set(values) - set(constant) == {"c.w0", "up.w", "onnx::MatMul_12"}
+    ones = params.initialize(foreign_network(), ["c.w0", "bn.bias"], mx.init.Constant(7), seed=0).params
+    assert (ones["c.w0"].asnumpy() == 7).all()
+    assert not ones["bn.bias"].asnumpy().any()
+    loaded = params.initialize(foreign_network(), ["c.w0"], mx.init.Load({"c.w0": mx.nd.full((4, 3, 3, 3), 2)}))
+    assert (loaded.params["c.w0"].asnumpy() == 2).all()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_names_of_mxnet_are_drawn_as_mxnet_draws_them_to_the_bit(name):
+    network = bare(name)
+    drawn = params.initialize(network, seed=5).params
+    mx.random.seed(5)
+    fill = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
+    for parameter in network.missing:
+        expected = mx.nd.zeros(drawn[parameter].shape)
+        fill(mx.init.InitDesc(parameter, dict(network.graph.by_name[parameter].attrs)), expected)
+        np.testing.assert_array_equal(drawn[parameter].asnumpy(), expected.asnumpy())
+
+
+def test_a_parameter_of_two_parts_is_drawn_by_its_name():
+    weight = mx.sym.var("tied_weight")
+    x = mx.sym.FullyConnected(mx.sym.var("data"), weight=weight, no_bias=True, num_hidden=4, name="fc")
+    network = sources.read(mx.sym.broadcast_add(x, mx.sym.mean(mx.sym.abs(weight)), name="shift"))
+    drawn = params.initialize(Network(network.graph, {"tied_weight": mx.nd.ones((4, 4))}), ["tied_weight"], seed=0)
+    assert np.unique(drawn.params["tied_weight"].asnumpy()).size == 16

@@ -41,6 +41,19 @@ class SharedActivation(mx.gluon.HybridBlock):
         return self.activation(self.second(self.activation(self.first(x))))
 
 
+class WithMean(mx.gluon.HybridBlock):
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.mean = self.params.get_constant("mean", mx.nd.array([[[0.5]], [[0.4]], [[0.3]]]))
+            self.body = mx.gluon.nn.HybridSequential()
+            self.body.add(mx.gluon.nn.Conv2D(4, 3), mx.gluon.nn.BatchNorm(), mx.gluon.nn.BatchNorm(scale=False),
+                          mx.gluon.nn.BatchNorm(scale=False, center=False), mx.gluon.nn.Dense(2))
+
+    def hybrid_forward(self, F, x, mean):
+        return self.body(F.broadcast_sub(x, mean, name="centre"))
+
+
 class Eager(mx.gluon.Block):
     def forward(self, x):
         return mx.nd.array(x.asnumpy() + 1)
@@ -147,6 +160,47 @@ def test_a_symbol_block(name, tmp_path):
     block = mx.gluon.SymbolBlock.imports(f"{prefix}-symbol.json", list(network.inputs), f"{prefix}-0000.params")
     assert_same_parameters(sources.read(block), network)
     assert_same(computed(sources.read(block), inputs_for(network)), computed(network))
+
+
+def requests_of(block):
+    return {name: p.grad_req for name, p in block.collect_params().items()}
+
+
+@pytest.mark.filterwarnings("ignore:Constant parameter")
+@pytest.mark.parametrize("held", [(), (0,), (1,), (2,), (0, 1, 2, 4)])
+def test_what_a_block_does_not_train_is_frozen(held):
+    block = WithMean()
+    block.initialize()
+    block(mx.nd.array(IMAGES))
+    for number in held:
+        block.body[number].collect_params().setattr("grad_req", "null")
+    network = sources.read(block)
+    centre, *layers = network.graph.layer_names
+    assert network.frozen == {centre, *(layers[number] for number in held)}
+    again = ModelHandler(network).get_block()
+    before, after = requests_of(block), requests_of(again)
+    told = [name for name, p in block.collect_params().items() if p._differentiable]
+    assert [after[name] for name in told] == [before[name] for name in told]
+    assert sources.read(again).frozen == network.frozen
+
+
+def test_a_block_of_which_all_is_trained_or_only_a_bias_is_not_has_nothing_frozen():
+    block = small_cnn()
+    assert sources.read(block).frozen == frozenset()
+    next(p for name, p in block.collect_params().items() if name.endswith("bias")).grad_req = "null"
+    assert sources.read(block).frozen == frozenset()
+
+
+def test_an_lstm_that_a_block_does_not_train_is_frozen_whole():
+    block = mx.gluon.nn.HybridSequential()
+    block.add(mx.gluon.rnn.LSTM(4, layout="NTC"), mx.gluon.nn.Dense(3))
+    block.initialize()
+    block(mx.nd.zeros((2, 5, 2)))
+    block[0].collect_params().setattr("grad_req", "null")
+    network = sources.read(block)
+    (layer,) = ModelHandler(network).get_layer_names_matching_type("RNN")
+    assert layer in network.frozen
+    assert network.frozen_parameters == set(block[0].collect_params())
 
 
 def test_a_block_that_is_not_hybridizable_says_so():

@@ -5,6 +5,7 @@ The file has its name only when it is whole. The same parts give the same bytes.
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import zipfile
@@ -40,7 +41,7 @@ def write(path: str, parts: Parts) -> None:
     ParameterError
         The suffix is another, or ``.npy`` is asked for with several layers.
     DataError
-        There is no such folder, or labels are of mixed types.
+        There is no such folder, it cannot be written, or labels are of mixed types.
     """
     kind = os.path.splitext(path)[1]
     if kind not in _WRITERS:
@@ -62,10 +63,25 @@ def replacing(target: str) -> Iterator[str]:
     folder = os.path.dirname(target) or "."
     if not os.path.isdir(folder):
         raise DataError(f"Cannot write {target!r}: there is no folder {folder!r}.")
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".xfer2-") as scratch:
+    with writing(target), tempfile.TemporaryDirectory(dir=folder, prefix=".xfer2-") as scratch:
         name = os.path.join(scratch, os.path.basename(target))
         yield name
         os.replace(name, target)
+
+
+@contextmanager
+def writing(target: str | os.PathLike[str]) -> Iterator[None]:
+    """A name that the file system refuses meanwhile becomes an error that says so.
+
+    A disk that is full or broken is no mistake of whoever chose the name; that stays an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        raise DataError(f"Cannot write {os.fspath(target)!r}: {error.strerror or error}. Choose a name in a folder that can "
+                        "be written.") from error
 
 
 def content(array: np.ndarray) -> memoryview:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -22,6 +24,7 @@ from xfer2.features import files
 
 _INDEX = "features.json"
 _WRITE_AT_ONCE = 1 << 24  # bytes
+_LONGEST_NAME = 245  # with "layer-" and ".npy" 255 bytes
 FOLDER_SUFFIXES = ("", ".features")  # of a name that is a folder of features
 
 
@@ -113,6 +116,13 @@ class Features:
 
         ``.parquet`` and ``.csv`` hold what `to_frame` gives, ``.npz`` an array a layer, ``.npy`` the array of one layer
         alone. A file is written under a temporary name and renamed. `load` reads .npz and folders back.
+
+        Raises
+        ------
+        ParameterError
+            The suffix is none of these, or the folder has something in it.
+        DataError
+            The file system refuses such a name, or labels are of mixed types.
         """
         write_parts(os.fspath(path), lambda: [self])
 
@@ -222,14 +232,22 @@ class FolderStore:
     ----------
     path : str
         A folder that does not exist yet, or is empty.
+
+    Raises
+    ------
+    ParameterError
+        The folder has something in it, or is a file.
+    DataError
+        The file system refuses such a folder.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._target = Path(path)
-        if self._target.exists() and (not self._target.is_dir() or any(self._target.iterdir())):
-            raise parameter_error("FolderStore", "path", "a folder that is new or empty", str(path))
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._path = Path(tempfile.mkdtemp(prefix=f".{self._target.name}-", dir=self._target.parent))
+        with files.writing(self._target):
+            if self._target.exists() and (not self._target.is_dir() or any(self._target.iterdir())):
+                raise parameter_error("FolderStore", "path", "a folder that is new or empty", str(path))
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._path = Path(tempfile.mkdtemp(prefix=f".{self._target.name}-", dir=self._target.parent))
         self._files: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._unsynced: dict[str, int] = {}
@@ -237,13 +255,14 @@ class FolderStore:
 
     def append(self, layer: str, array: np.ndarray) -> None:
         """Add rows (n, ...) of one layer."""
-        if layer not in self._files:
-            self._files[layer] = (self._path / _file_name(layer)).open("w+b")
-            self._shapes[layer], self._dtypes[layer] = (0, *array.shape[1:]), array.dtype
-            self._write_header(layer)
-        content = files.content(array)
-        for start in range(0, len(content), _WRITE_AT_ONCE):
-            self._write(layer, content[start:start + _WRITE_AT_ONCE])
+        with files.writing(self._target):
+            if layer not in self._files:
+                self._files[layer] = (self._path / _file_name(layer)).open("w+b")
+                self._shapes[layer], self._dtypes[layer] = (0, *array.shape[1:]), array.dtype
+                self._write_header(layer)
+            content = files.content(array)
+            for start in range(0, len(content), _WRITE_AT_ONCE):
+                self._write(layer, content[start:start + _WRITE_AT_ONCE])
         self._shapes[layer] = (self._shapes[layer][0] + len(array), *self._shapes[layer][1:])
 
     def _write(self, layer: str, content: memoryview) -> None:
@@ -258,23 +277,25 @@ class FolderStore:
 
     def finish(self, labels: np.ndarray | None, ids: Sequence[Any], skipped: Sequence[str]) -> Features:
         """Complete the files, write the index, and give the features memory-mapped."""
-        for layer, file in self._files.items():
-            file.seek(0)
-            self._write_header(layer)
-            file.close()
-        if labels is not None:
-            np.save(self._path / "labels.npy", files.storable(labels), allow_pickle=False)
         plain = [one.item() if isinstance(one, np.generic) else one for one in ids]
         index = {"layers": list(self._files), "ids": plain, "skipped": list(skipped), "labels": labels is not None}
-        (self._path / _INDEX).write_text(json.dumps(index), encoding="utf-8")
-        self._path.chmod(0o777 & ~_umask())
-        self._path.replace(self._target)
+        with files.writing(self._target):
+            for layer, file in self._files.items():
+                file.seek(0)
+                self._write_header(layer)
+                file.close()
+            if labels is not None:
+                np.save(self._path / "labels.npy", files.storable(labels), allow_pickle=False)
+            (self._path / _INDEX).write_text(json.dumps(index), encoding="utf-8")
+            self._path.chmod(0o777 & ~_umask())
+            self._path.replace(self._target)
         return self.open(self._target)
 
     def abort(self) -> None:
         """Remove what was written."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # what it still holds back may not fit on the disk, and is thrown away anyway
+                file.close()
         shutil.rmtree(self._path, ignore_errors=True)
 
     @staticmethod
@@ -336,4 +357,8 @@ def _umask() -> int:
 
 
 def _file_name(layer: str) -> str:
-    return f"layer-{quote(layer, safe='')}.npy"
+    """A layer's file. File systems take names of 255 bytes: of a longer one, its beginning and a hash; the index has all."""
+    name = quote(layer, safe="")
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME - 65]}-{hashlib.sha256(name.encode()).hexdigest()}"
+    return f"layer-{name}.npy"

@@ -5,14 +5,14 @@ Each is a function from a Network to a new one whose shapes still infer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
 from xfer2.model_handler.graph import compose, edit, query
-from xfer2.model_handler.graph.model import Graph
+from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.network import Network, Params, Preprocessing
 from xfer2.model_handler.symbols import Shape
 
@@ -93,6 +93,7 @@ def replace_layer(network: Network, layer: str, new: Network) -> Network:
 
 def insert_after(network: Network, layer: str, new: Network) -> Network:
     """With `new` behind one layer, or behind an input, which has the shape that `new` reads where its own does not fit."""
+    _check_below(network.graph, [query.resolve_output(network.graph, layer)])
     graph = edit.insert_after(network.graph, layer, new.graph, new.params)
     frozen = _frozen_in(network, new)
     try:
@@ -145,6 +146,7 @@ def compose_networks(first: Network, second: Network, prefix: str = "") -> Netwo
     if len(inputs) != len(outputs):
         raise ModelError(f"compose: the network has {len(outputs)} outputs and the other {len(inputs)} inputs; the numbers "
                          "must agree.")
+    _check_below(first.graph, outputs)
     chained = compose.chain(first.graph, graph, dict(zip(inputs, outputs, strict=True)))
     return with_graph(first, chained, {prefix + name: array for name, array in second.params.items()},
                       frozen=first.frozen | {prefix + name for name in second.frozen})
@@ -163,6 +165,14 @@ def beside(first: Network, second: Network, prefix: str) -> Network:
     joined = compose.side_by_side(first.graph, graph, first.inputs)
     return with_graph(first, joined, {prefix + name: array for name, array in second.params.items()},
                       frozen=first.frozen | {prefix + name for name in second.frozen})
+
+
+def _check_below(graph: Graph, edges: Iterable[Edge]) -> None:
+    """Raise where layers would come above one that sends down the gradient of its own label, whatever comes from above."""
+    for edge in edges:
+        if graph.by_name[edge.node].op in query.LOSS_OUTPUTS:
+            raise ModelError(f"Cannot add a layer above the output layer {edge.node!r}; drop it first with "
+                             "drop_layer_top().")
 
 
 def _frozen_in(*networks: Network) -> frozenset[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
@@ -41,8 +42,9 @@ def save_onnx(network: Network, path: str, input_shapes: Mapping[str, tuple[int,
     Raises
     ------
     ModelError
-        An operator has no ONNX translation, the shape of an input is not known, there is no such folder, or the file does
-        not load or gives figures that differ from MXNet's by more than 1e-4 of the largest. No file is left then.
+        An operator has no ONNX translation, the shape of an input is not known, there is no such folder or it cannot be
+        written, or the file does not load or gives figures that differ from MXNet's by more than 1e-4 of the largest. No
+        file is left then.
     ParameterError, DataError
         A shape is given for what is no input, or does not fit the network.
     """
@@ -56,14 +58,18 @@ def save_onnx(network: Network, path: str, input_shapes: Mapping[str, tuple[int,
     shapes = _known_shapes(network, input_shapes or {})
     model = _translated(onnx, network, shapes)
     part = _below_ordering(network)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        written, other = (os.path.join(scratch, name) for name in ("model.onnx", "part.onnx"))
-        onnx.save(model, written)
-        _check(written, network, shapes, figures=part is network)
-        if part is not None and part is not network:
-            onnx.save(_translated(onnx, part, shapes), other)
-            _check(other, part, shapes)
-        os.replace(written, path)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            written, other = (os.path.join(scratch, name) for name in ("model.onnx", "part.onnx"))
+            onnx.save(model, written)
+            _check(written, network, shapes, figures=part is network)
+            if part is not None and part is not network:
+                onnx.save(_translated(onnx, part, shapes), other)
+                _check(other, part, shapes)
+            os.replace(written, path)
+    except OSError as error:
+        raise ModelError(f"Cannot export to {path!r}: {folder!r} cannot be written ({error.strerror or error}). Choose a "
+                         "folder that can, with room for the file.") from error
 
 
 def _known_shapes(network: Network, given: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -86,7 +92,7 @@ def _translated(onnx: Any, network: Network, shapes: Mapping[str, tuple[int, ...
     converter = mx.onnx.mx2onnx._export_onnx.MXNetGraph()
     try:
         # not mx.onnx.export_model, which stamps the newest opset that the onnx package knows on what is written for 13
-        with _checked_as_opset(onnx, _OPSET):
+        with _checked_as_opset(onnx, _OPSET), redirect_stdout(io.StringIO()):  # some translations print
             made = converter.create_onnx_graph_proto(symbol, values, known, types, opset_version=_OPSET, dynamic=True,
                                                      dynamic_input_shapes=batched)
         _, order = converter.get_outputs(symbol, values, known, "", types)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from xfer2.model_handler import onnx_shaping as shaping
 from xfer2.model_handler.graph.model import Edge
-from xfer2.model_handler.onnx_translation import BATCH, OnnxNode, Translation, refusal
+from xfer2.model_handler.onnx_translation import UNKNOWN, OnnxNode, Operator, Translation, refusal
 
 _LARGEST = float(np.finfo(np.float32).max)
 _FLOATS = (1, 10, 11, 16)  # ONNX's numbers of float, float16, double, bfloat16
-
-Result = Edge | list[Edge]
-Operator = Callable[[Translation, OnnxNode], Result]
 
 
 # --- layers with parameters ---------------------------------------------------------------------------------------
@@ -26,6 +23,8 @@ def _convolution(t: Translation, node: OnnxNode) -> Edge:
     x, attrs = _windows(t, node, weight.shape[2:], 0.0)
     turned = node.op == "ConvTranspose"
     groups = int(node.attrs.get("group", 1))
+    if groups < 1:  # MXNet would divide by it, which ends the process
+        raise refusal(node, f"group must be at least 1; it is {groups}")
     attrs |= {"num_filter": weight.shape[1] * groups if turned else len(weight), "num_group": groups,
               "no_bias": not node.reads(2)}
     if turned and any(node.attrs.get("output_padding", ())):
@@ -42,21 +41,45 @@ def _gemm(t: Translation, node: OnnxNode) -> Edge:
     weight = weight if alpha == 1 else alpha * weight
     inputs = [t.edge(node.inputs[0]), t.parameter(node.inputs[1], weight)]
     if node.reads(2):
-        inputs.append(t.parameter(node.inputs[2], np.broadcast_to(beta * t.constant(node, 2).reshape(-1), len(weight))))
+        bias = t.constant(node, 2)
+        if bias.size != (bias.shape or (1,))[-1]:
+            raise refusal(node, f"what it adds has the shape {bias.shape}, and is not the same for all examples")
+        inputs.append(t.parameter(node.inputs[2], np.broadcast_to(beta * bias.reshape(-1), len(weight))))
     return t.put(node, "FullyConnected", {"num_hidden": len(weight), "no_bias": len(inputs) < 3}, *inputs)
 
 
 def _matmul(t: Translation, node: OnnxNode) -> Edge:
-    if t.is_constant(node.inputs[1]) and t.constant(node, 1).ndim == 2:
-        weight = t.constant(node, 1).T
-        return t.put(node, "FullyConnected", {"num_hidden": len(weight), "no_bias": True, "flatten": False},
-                     t.edge(node.inputs[0]), t.parameter(node.inputs[1], weight))
+    if t.is_constant(node.inputs[1]):
+        weight = t.constant(node, 1)
+        if 2 <= weight.ndim <= max(2, len(t.shape(node.inputs[0]))) and set(weight.shape[:-2]) <= {1}:
+            weight = weight.reshape(weight.shape[-2:]).T
+            return t.put(node, "FullyConnected", {"num_hidden": len(weight), "no_bias": True, "flatten": False},
+                         t.edge(node.inputs[0]), t.parameter(node.inputs[1], weight))
     return t.put(node, "_linalg_gemm2", {}, *map(t.edge, node.inputs))
 
 
+def _with_bias(t: Translation, node: OnnxNode) -> Edge | None:
+    """The dense layer below, where all that the node does is to add its bias, as Keras writes it."""
+    for position in (0, 1):
+        value, other = node.inputs[position], node.inputs[1 - position]
+        below = t.made_by(other)
+        if not t.is_constant(value) or below is None or below.op != "FullyConnected" or not below.is_on("no_bias"):
+            continue
+        bias = t.constant(node, position)
+        if bias.shape[-1:] == (int(below.attrs["num_hidden"]),) and bias.size == bias.shape[-1] and (
+                bias.ndim <= t.rank(node, 1 - position)):
+            return t.give_bias(t.edge(other), value, bias.reshape(-1))
+    return None
+
+
 def _batch_normalization(t: Translation, node: OnnxNode) -> Edge:
+    if node.attrs.get("training_mode", 0):
+        raise refusal(node, "it takes the mean and variance of the batch. Export the network for inference")
     attrs = {"eps": node.attrs.get("epsilon", 1e-5), "momentum": node.attrs.get("momentum", 0.9), "fix_gamma": False}
-    return t.put(node, "BatchNorm", attrs, *map(t.edge, node.inputs))
+    gamma, beta = _scale_and_shift(t, node)
+    # training changes a mean and a variance: exporters that write equal values once would have it change other layers too
+    statistics = [t.parameter(node.inputs[position], t.constant(node, position), own=True) for position in (3, 4)]
+    return t.put(node, "BatchNorm", attrs, t.edge(node.inputs[0]), gamma, beta, *statistics)
 
 
 def _normalization(op: str) -> Operator:
@@ -64,8 +87,15 @@ def _normalization(op: str) -> Operator:
         axis = node.attrs.get("axis", -1)
         if op == "LayerNorm" and (axis not in (-1, t.rank(node) - 1) or not node.reads(2)):
             raise refusal(node, "it is known only with a bias, and over the last axis")
-        return t.put(node, op, {"eps": node.attrs.get("epsilon", 1e-5)}, *map(t.edge, node.inputs))
+        return t.put(node, op, {"eps": node.attrs.get("epsilon", 1e-5)}, t.edge(node.inputs[0]), *_scale_and_shift(t, node))
     return translate
+
+
+def _scale_and_shift(t: Translation, node: OnnxNode) -> list[Edge]:
+    """Gamma and beta of a normalization; an error where they are no parameters but inputs of the file."""
+    for position in (1, 2):
+        t.constant(node, position)
+    return [t.edge(node.inputs[1]), t.edge(node.inputs[2])]
 
 
 def _slopes(t: Translation, node: OnnxNode) -> Edge:
@@ -76,11 +106,11 @@ def _slopes(t: Translation, node: OnnxNode) -> Edge:
 def _gather(t: Translation, node: OnnxNode) -> Edge:
     axis = int(node.attrs.get("axis", 0))
     if t.is_constant(node.inputs[0]) and axis == 0:
-        return t.put(node, "take", {"axis": 0}, t.edge(node.inputs[0]), t.edge(node.inputs[1]))
+        return t.put(node, "take", {"axis": 0, "mode": "wrap"}, t.edge(node.inputs[0]), t.edge(node.inputs[1]))
     index = t.constant(node, 1)
     if index.ndim:
         raise refusal(node, "more than one index is read")
-    one = t.put(node, "slice_axis", _between(axis, int(index), int(index) + 1), t.edge(node.inputs[0]), part="_slice")
+    one = t.put(node, "slice_axis", shaping.between(axis, int(index), int(index) + 1), t.edge(node.inputs[0]), part="_slice")
     return t.put(node, "squeeze", {"axis": axis}, one)
 
 
@@ -118,7 +148,8 @@ def _pads(t: Translation, node: OnnxNode, kernel: Sequence[int], stride: Sequenc
     if how == "VALID":
         return (0,) * rank, (0,) * rank
     shape = t.shape(node.inputs[0])
-    if len(shape) != rank + 2 or min(shape[2:]) < 0 or node.op == "ConvTranspose":
+    if len(shape) != rank + 2 or node.op == "ConvTranspose" or any(
+            size < 0 and step > 1 for size, step in zip(shape[2:], stride, strict=True)):
         raise refusal(node, f"auto_pad is {how}, and the size of what it reads is not known")
     total = [max((-(-size // step) - 1) * step + (width - 1) * apart + 1 - size, 0)
              for size, width, step, apart in zip(shape[2:], kernel, stride, dilate, strict=True)]
@@ -183,12 +214,19 @@ def _with_attribute(op: str, fixed: Mapping[str, Any], **named: tuple[str, float
 
 def _binary(op: str, scalar: str, turned: str) -> Operator:
     def translate(t: Translation, node: OnnxNode) -> Edge:
+        biased = _with_bias(t, node) if op == "add" else None
+        if biased:
+            return biased
         for position, name in ((1, scalar), (0, turned)):
             value, other = node.inputs[position], node.inputs[1 - position]
-            if t.is_constant(value) and t.constant(node, position).size == 1 and not t.is_constant(other):
-                return t.put(node, name, {"scalar": float(t.constant(node, position).reshape(()))}, t.edge(other))
-        if op == "add" and not any(map(t.is_constant, node.inputs)) and t.shape(node.inputs[0]) == t.shape(node.inputs[1]):
-            return t.put(node, "elemwise_add", {}, *map(t.edge, node.inputs))
+            if t.is_constant(value) and not t.is_constant(other):
+                array = t.constant(node, position)
+                if array.size == 1 and array.ndim <= max(1, len(t.shape(other))):
+                    return t.put(node, name, {"scalar": float(array.reshape(()))}, t.edge(other))
+        if op == "add" and not any(map(t.is_constant, node.inputs)):
+            shape = t.shape(node.inputs[0])
+            if shape == t.shape(node.inputs[1]) and UNKNOWN not in shape:
+                return t.put(node, "elemwise_add", {}, *map(t.edge, node.inputs))
         return t.put(node, f"broadcast_{op}", {}, *_of_one_rank(t, node))
     return translate
 
@@ -257,94 +295,12 @@ def _cast(t: Translation, node: OnnxNode) -> Edge:
     return t.edge(node.inputs[0])
 
 
-# --- shapes -------------------------------------------------------------------------------------------------------
-
-
-def _flatten(t: Translation, node: OnnxNode) -> Edge:
-    if node.attrs.get("axis", 1) != 1:
-        raise refusal(node, "its axis is not 1")
-    return t.put(node, "Flatten", {}, t.edge(node.inputs[0]))
-
-
-def _reshape(t: Translation, node: OnnxNode) -> Edge:
-    target = [int(size) for size in t.constant(node, 1)]
-    if target and (target[0] == BATCH or (target[0] == t.batch and t.shape(node.inputs[0])[:1] == (BATCH,))):
-        target[0] = 0  # as many as there are
-    if min(target, default=0) < -1 or node.attrs.get("allowzero", 0):
-        raise refusal(node, "its shape depends on the number of examples")
-    return t.put(node, "Reshape", {"shape": tuple(target)}, t.edge(node.inputs[0]))
-
-
-def _axes(t: Translation, node: OnnxNode) -> tuple[int, ...]:
-    """Axes, which newer opsets have for an input and older ones for an attribute."""
-    if "axes" in node.attrs:
-        return tuple(node.attrs["axes"])
-    if not node.reads(1):
-        raise refusal(node, "it does not say which axes")
-    return tuple(t.constant(node, 1).reshape(-1).tolist())
-
-
-def _squeeze(t: Translation, node: OnnxNode) -> Edge:
-    return t.put(node, "squeeze", {"axis": _axes(t, node)}, t.edge(node.inputs[0]))
-
-
-def _unsqueeze(t: Translation, node: OnnxNode) -> Edge:
-    axes = _axes(t, node)
-    rank = t.rank(node) + len(axes)
-    edge, ordered = t.edge(node.inputs[0]), sorted(axis % rank for axis in axes)
-    for number, axis in enumerate(ordered, 1):
-        edge = t.put(node, "expand_dims", {"axis": axis}, edge, part="" if number == len(ordered) else f"_{axis}")
-    return edge
-
-
-def _transpose(t: Translation, node: OnnxNode) -> Edge:
-    order = node.attrs.get("perm") or range(t.rank(node))[::-1]
-    return t.put(node, "transpose", {"axes": tuple(order)}, t.edge(node.inputs[0]))
-
-
-def _concat(t: Translation, node: OnnxNode) -> Edge:
-    return t.put(node, "Concat", {"dim": node.attrs["axis"], "num_args": len(node.inputs)}, *map(t.edge, node.inputs))
-
-
-def _between(axis: int, start: int, stop: int) -> dict[str, Any]:
-    """Attributes of a slice; its end is the axis's own where it is beyond it, or where it counts from the end to 0."""
-    return {"axis": axis, "begin": start, "end": None if stop >= 1 << 30 or (start < 0 and stop == 0) else stop}
-
-
-def _slice(t: Translation, node: OnnxNode) -> Edge:
-    if "starts" in node.attrs:
-        starts, stops = node.attrs["starts"], node.attrs["ends"]
-        axes, steps = node.attrs.get("axes", range(len(starts))), [1] * len(starts)
-    else:
-        starts, stops = (t.constant(node, position).tolist() for position in (1, 2))
-        axes = t.constant(node, 3).tolist() if node.reads(3) else range(len(starts))
-        steps = t.constant(node, 4).tolist() if node.reads(4) else [1] * len(starts)
-    if set(steps) != {1}:
-        raise refusal(node, "it leaves out what is between")
-    edge, shape = t.edge(node.inputs[0]), t.shape(node.inputs[0])
-    for number, (axis, start, stop) in enumerate(zip(axes, starts, stops, strict=True), 1):
-        if shape and shape[axis] > 0:
-            stop = min(stop, shape[axis])
-        edge = t.put(node, "slice_axis", _between(axis, start, stop), edge, part="" if number == len(starts) else f"_{axis}")
-    return edge
-
-
-def _split(t: Translation, node: OnnxNode) -> Result:
-    axis, count = int(node.attrs.get("axis", 0)), len(node.outputs)
-    sizes = node.attrs.get("split") or (t.constant(node, 1).tolist() if node.reads(1) else None)
-    if count == 1:
-        return t.edge(node.inputs[0])
-    if sizes is None or len(set(sizes)) == 1:
-        whole = t.put(node, "SliceChannel", {"num_outputs": count, "axis": axis}, t.edge(node.inputs[0]))
-        return [Edge(whole.node, number) for number in range(count)]
-    ends = np.cumsum([0, *sizes]).tolist()
-    return [t.put(node, "slice_axis", _between(axis, start, stop), t.edge(node.inputs[0]), part=f"_{number}")
-            for number, (start, stop) in enumerate(pairwise(ends))]
-
-
 def _reduction(op: str, **more: Any) -> Operator:
     def translate(t: Translation, node: OnnxNode) -> Edge:
-        attrs = {"axis": _axes(t, node), "keepdims": bool(node.attrs.get("keepdims", 1)), **more}
+        axes = shaping.axes_of(t, node)
+        if not axes and node.attrs.get("noop_with_empty_axes", 0):
+            return t.edge(node.inputs[0])
+        attrs = {"axis": axes, "keepdims": bool(node.attrs.get("keepdims", 1)), **more}
         return t.put(node, op, attrs, t.edge(node.inputs[0]))
     return translate
 
@@ -371,8 +327,8 @@ OPERATORS: Mapping[str, Operator] = {
     "Mul": _binary("mul", "_mul_scalar", "_mul_scalar"), "Div": _binary("div", "_div_scalar", "_rdiv_scalar"),
     "Pow": _binary("power", "_power_scalar", "_rpower_scalar"),
     "Max": _several("maximum"), "Min": _several("minimum"), "Sum": _several("add"),
-    "Flatten": _flatten, "Reshape": _reshape, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Transpose": _transpose,
-    "Concat": _concat, "Slice": _slice, "Split": _split,
+    "Flatten": shaping.flatten, "Reshape": shaping.reshape, "Squeeze": shaping.squeeze, "Unsqueeze": shaping.unsqueeze,
+    "Transpose": shaping.transpose, "Concat": shaping.concat, "Slice": shaping.slicing, "Split": shaping.split,
     "ReduceMean": _reduction("mean"), "ReduceSum": _reduction("sum"), "ReduceMax": _reduction("max"),
     "ReduceMin": _reduction("min"), "ReduceL2": _reduction("norm", ord=2),
 }

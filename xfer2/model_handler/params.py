@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from xfer2._mxnet import Symbol, mx
+from xfer2._mxnet import Symbol, mx, own_draws
 from xfer2._validation import parameter_error
 from xfer2.exceptions import MissingParametersError, ModelError
 from xfer2.model_handler import symbols
 from xfer2.model_handler.graph import query
+from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.network import Network, Params
+
+_WEIGHT_AND_BIAS, _SCALE_AND_SHIFT = {1: "weight", 2: "bias"}, {1: "gamma", 2: "beta"}
+_SCALE_SHIFT_AND_STATISTICS = {**_SCALE_AND_SHIFT, 3: "moving_mean", 4: "moving_var"}
+_WEIGHTED = ("FullyConnected", "Convolution", "Convolution_v1", "Deconvolution")
+_ROLES: Mapping[str, Mapping[int, str]] = {  # what a layer of this type reads at this position
+    **dict.fromkeys(_WEIGHTED, _WEIGHT_AND_BIAS),
+    **dict.fromkeys(("LayerNorm", "GroupNorm", "InstanceNorm"), _SCALE_AND_SHIFT),
+    **dict.fromkeys(query.BATCH_NORMS, _SCALE_SHIFT_AND_STATISTICS),
+    "_contrib_DeformableConvolution": {2: "weight", 3: "bias"},
+    "_contrib_ModulatedDeformableConvolution": {3: "weight", 4: "bias"},
+    "Embedding": {1: "weight"}, "LeakyReLU": {1: "slope"}}
+_SUMS = ("broadcast_add", "elemwise_add")
+_FIXED = {"moving_mean": '["zero", {}]', "moving_var": '["one", {}]', "slope": '["constant", {"value": 0.25}]'}
+_KNOWN_ENDS = ("weight", "bias", "gamma", "beta", "min", "max", "weight_quantize", "bias_quantize")  # by mx.init.Initializer
 
 
 def owned_by(network: Network, layers: Iterable[str]) -> tuple[str, ...]:
@@ -96,7 +112,8 @@ def initialize(network: Network, names: Iterable[str] | None = None, initializer
         By default those that have no values.
     initializer : mx.init.Initializer, optional
         For weights that do not name their own; by default ``Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)``
-        (He et al. 2015, arXiv:1502.01852). Biases start at 0, scales at 1, running variances at 1.
+        (He et al. 2015, arXiv:1502.01852). Biases start at 0, scales at 1, running variances at 1, slopes of PReLU at
+        0.25. What a parameter is, the layer that reads it tells; where that does not, the end of its name.
     shapes : mapping of str to tuple of int, optional
         Shapes of the parameters themselves, where they do not follow from the network.
     seed : int, optional
@@ -117,20 +134,42 @@ def initialize(network: Network, names: Iterable[str] | None = None, initializer
         raise ModelError(
             f"The shape of {unknown[0]!r} does not follow from the network's known shapes ({len(unknown)} such). "
             f"Give the shape of the input without the batch axis, as in infer_shapes({network.inputs[0]}=(3, 224, 224)).")
-    if seed is not None:
-        mx.random.seed(seed)
     fill = initializer or mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
     values: dict[str, Any] = {}
     like = next(iter(network.arg_params.values()), mx.nd.zeros(1))  # what has no value yet gets the others' type
-    for name in wanted:
-        array = mx.nd.zeros(found[name])
-        _draw(fill, name, dict(network.graph.by_name[name].attrs), array)
-        values[name] = array.astype(network.params.get(name, like).dtype, copy=False)
+    with nullcontext() if seed is None else own_draws():
+        if seed is not None:
+            mx.random.seed(seed)
+        for name in wanted:
+            array = mx.nd.zeros(found[name])
+            _draw(fill, network.graph, name, array)
+            values[name] = array.astype(network.params.get(name, like).dtype, copy=False)
     return with_params(network, values)
 
 
-def _draw(fill: Any, name: str, attrs: dict[str, str], array: Any) -> None:
+def _draw(fill: Any, graph: Graph, name: str, array: Any) -> None:
+    attrs, role = dict(graph.by_name[name].attrs), _role(graph, name)
+    if role in _FIXED:
+        attrs.setdefault("__init__", _FIXED[role])
+    # MXNet goes by the end of the name, and other libraries name otherwise: PyTorch's BatchNorm has a "weight"
+    unlike = role and role not in _FIXED and not name.endswith(role) and not isinstance(fill, mx.init.Load)
     try:
-        fill(mx.init.InitDesc(name, attrs), array)  # a variable's own "__init__" attribute goes first
+        fill(mx.init.InitDesc(f"{name}_{role}" if unlike else name, attrs), array)  # its own "__init__" goes first
     except (ValueError, TypeError) as error:
         raise ModelError(f"No initial value can be drawn for {name!r} of shape {array.shape}: {error}") from error
+
+
+def _role(graph: Graph, name: str) -> str | None:
+    """What a parameter is to all the layers that read it; None where they do not tell, or not the same."""
+    found = {_ROLES.get(graph.by_name[user].op or "", {}).get(position) for user, position in graph.consumers[name]}
+    role = found.pop() if len(found) == 1 else None
+    if role is None and not name.endswith(_KNOWN_ENDS) and _is_added(graph, name):
+        return "bias"
+    return role
+
+
+def _is_added(graph: Graph, name: str) -> bool:
+    """Whether a parameter is only ever added to what a layer with weights gives, as other formats write a bias."""
+    users = [graph.by_name[user] for user, _ in graph.consumers[name]]
+    return bool(users) and all(user.op in _SUMS and any(graph.by_name[edge.node].op in _WEIGHTED for edge in user.inputs)
+                               for user in users)

@@ -108,9 +108,30 @@ def _from_block(block: Any) -> Network:
     mx.nd.waitall()  # as in _from_module
     symbol = _trace(block)
     present = set(symbol.list_inputs())
-    values = {name: p.data(p.list_ctx()[0]).copyto(mx.cpu()) for name, p in block.collect_params().items()
-              if name in present and p._data is not None}
-    return params.assemble(symbol, values)
+    held = {name: p for name, p in block.collect_params().items() if name in present}
+    values = {name: p.data(p.list_ctx()[0]).copyto(mx.cpu()) for name, p in held.items() if p._data is not None}
+    network = params.assemble(symbol, values)
+    # what has no gradient by its nature (statistics, a BatchNorm's scale where it has none) tells nothing of a choice
+    states = set(symbol.list_auxiliary_states())
+    chosen = {name: p.grad_req for name, p in held.items() if name not in states and p._differentiable}
+    if "null" not in chosen.values():
+        return network
+    return replace(network, frozen=frozenset(_layers_without_gradient(network, chosen)))
+
+
+def _layers_without_gradient(network: Network, requests: Mapping[str, str]) -> Iterator[str]:
+    """Layers all of whose parameters have ``grad_req="null"``, those of which their weights are computed counted in."""
+    parameters = set(network.parameter_names)
+    behind = {name: frozenset({name}) for name in parameters}  # what is computed of parameters alone, with these
+    for node in network.graph.nodes:
+        if node.is_variable:
+            continue
+        own = frozenset().union(*(behind.get(edge.node, ()) for edge in node.inputs))
+        if node.inputs and all(edge.node in behind for edge in node.inputs):
+            behind[node.name] = own
+        asked = [requests[name] for name in own if name in requests]
+        if asked and all(request == "null" for request in asked):
+            yield node.name
 
 
 def _trace(block: Any) -> Any:
