@@ -146,10 +146,15 @@ def fixed_block():
     return block
 
 
-def test_an_interrupted_epoch_does_not_count():
+@pytest.mark.parametrize("event", ["on_step_end", "on_epoch_end"])
+def test_of_an_interrupted_run_the_whole_epochs_count(event):
     class Interrupts(Callback):
         def on_step_end(self, trainer, step, loss):
-            if len(trainer.history_) == 1 and step == 2:
+            if event == "on_step_end" and len(trainer.history_) == 1 and step == 2:
+                raise KeyboardInterrupt
+
+        def on_epoch_end(self, trainer, record):
+            if event == "on_epoch_end":
                 raise KeyboardInterrupt
 
     whole = Trainer(small_block(), epochs=3, batch_size=30, schedule="constant", random_state=0, callbacks=[Interrupts()])

@@ -201,7 +201,6 @@ class Trainer:
         for epoch in range(first, self.epochs + 1):
             if self.stop or self._patience_is_over():
                 return
-            self._before = self._values()
             self._tell("on_epoch_start", epoch)
             try:
                 record = self.run_epoch(epoch, inputs, codes)
@@ -217,6 +216,7 @@ class Trainer:
                 warnings.warn(f"{error} The parameters of epoch {self.best_epoch_} are kept.", RuntimeWarning, stacklevel=3)
                 return
             self.history_.append(record)
+            self._before = self._values()
             self._after_epoch(epoch, record)
             logger.info("epoch %d/%d: %s", epoch, self.epochs,
                         ", ".join(f"{name} {one:{'' if isinstance(one, str) else '.4g'}}" for name, one in record.items()
