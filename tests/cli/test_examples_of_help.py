@@ -10,12 +10,12 @@ MAKES = {"inspect": ["mnist-cnn.svg"], "extract": ["features.parquet"], "repurpo
          "export": ["photos-mxnet-symbol.json", "photos-mxnet-0000.params"], "methods": [], "demo": []}
 
 
-def test_examples_work_as_printed(photos, tmp_path, environment):
+def test_examples_work_as_printed(photos, run, tmp_path, environment, monkeypatch):
     assert list(MAKES) == list(app._COMMANDS)
     (tmp_path / "photos").symlink_to(photos)
+    monkeypatch.setenv("COLUMNS", "60")
     for command, files in MAKES.items():
-        help_text = subprocess.run(["xfer2", command, "--help"], capture_output=True, text=True, check=True,
-                                   env={**environment, "COLUMNS": "60"}).stdout
+        help_text = run(command, "--help").out
         example = re.search(r"Example:\n((?:    .*\n)+)", help_text)[1]
         done = subprocess.run(["bash", "-e", "-c", example], cwd=tmp_path, env=environment, capture_output=True, text=True,
                               check=False)

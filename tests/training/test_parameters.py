@@ -71,7 +71,8 @@ def test_no_batch_has_one_example_alone():
 
 @pytest.mark.parametrize(("codes", "said"), [
     ([0, 1, 7], "from 0 to 2, the block's outputs; got 0 to 7"), ([0, -1, 2], "got -1 to 2"),
-    ([0.0, 1.7, 1.0], "must be whole numbers")])
+    ([0.0, 1.7, 1.0], "must be whole numbers"), ([0.0, np.nan, 1.0], "must be whole numbers"),
+    (["a", "b", "c"], "must be whole numbers"), ([[0], [1], [2]], "must be whole numbers")])
 def test_codes_of_no_class_are_refused(codes, said):
     inputs = separable(3)[0]
     with pytest.raises(DataError, match=said):

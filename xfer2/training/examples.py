@@ -18,11 +18,10 @@ def checked(owner: str, inputs: Any, codes: Any, views: int = 1) -> tuple[Sequen
     if len(lengths) > 1 or 0 in lengths:
         raise DataError(f"Training needs as many labels as examples, at least one; got {len(given)} and "
                         f"{', '.join(str(len(array)) for array in arrays)}.")
-    whole = given.astype(np.int64)
-    if whole.ndim != 1 or (whole != given).any():
+    if given.ndim != 1 or given.dtype.kind not in "biuf" or not (np.floor(given) == given).all():
         raise DataError(f"{owner}: class codes must be whole numbers (n,); got an array of {given.dtype}, of shape "
                         f"{given.shape}.")
-    return arrays, whole
+    return arrays, given.astype(np.int64)
 
 
 def check_classes(owner: str, classes: int, codes: np.ndarray) -> None:
