@@ -93,11 +93,15 @@ def check_output_numbers(graph: Graph) -> None:
 
 
 def _output_count(node: Node) -> int:
+    return sum(name.startswith("layer_") for name in _alone(node).list_outputs())
+
+
+def _alone(node: Node) -> Symbol:
+    """All that an operator gives, under the name ``layer``, where it reads variables ``input0``, ``input1`` and so on."""
     variables = tuple(Node(f"input{number}") for number in range(len(node.inputs)))
-    alone = replace(node, inputs=tuple(Edge(v.name) for v in variables))
-    symbol = _load(Graph((*variables, alone), (Edge(node.name),), codec.current_version_attrs()),
-                   f"the layer {node.name!r}")
-    return sum(name.startswith(f"{node.name}_") for name in symbol.get_internals().list_outputs())
+    layer = replace(node, name="layer", inputs=tuple(Edge(v.name) for v in variables))
+    return _load(Graph((*variables, layer), (Edge("layer"),), codec.current_version_attrs()),
+                 f"the layer {node.name!r}").get_internals()
 
 
 @lru_cache(maxsize=4096)
@@ -224,12 +228,9 @@ def misfit_reshapes(network: Network, input_shapes: Mapping[str, Shape] | None =
 
 def output_shapes(node: Node, inputs: Sequence[Shape | None]) -> list[Shape | None]:
     """Shapes of an operator's outputs, from those of what it reads; none where MXNet finds a contradiction."""
-    variables = tuple(Node(f"input{number}") for number in range(len(inputs)))
-    alone = replace(node, name="layer", inputs=tuple(Edge(variable.name) for variable in variables))
-    symbol = _load(Graph((*variables, alone), (Edge("layer"),), codec.current_version_attrs()), f"the layer {node.name!r}")
-    every = symbol.get_internals()
+    every = _alone(node)
     try:
-        _, found = _infer(every, {v.name: shape for v, shape in zip(variables, inputs, strict=True) if shape is not None})
+        _, found = _infer(every, {f"input{number}": shape for number, shape in enumerate(inputs) if shape is not None})
     except (mx.MXNetError, ValueError):
         return []
     return [shape if _is_full(shape) else None for name, shape in zip(every.list_outputs(), found, strict=True)

@@ -112,15 +112,15 @@ def _counterpart(graph: Graph, start: str, end: str, other: str) -> str | None:
         for user, position in graph.consumers[name]:
             if user not in between or user in pairs:
                 continue
-            node = graph.by_name[user]
-            alike = [twin for twin, place in graph.consumers[pairs[name]] if place == position and _is_twin(
-                node.inputs[place].output, node.op, graph.by_name[twin].inputs[place].output, graph.by_name[twin].op)
-                and twin not in pairs.values()]
+            alike = [twin for twin, place in graph.consumers[pairs[name]] if twin not in pairs.values()
+                     and _place(graph, twin, place) == _place(graph, user, position)]
             if alike:
                 pairs[user] = alike[0]
                 waiting.append(user)
     return pairs.get(end)
 
 
-def _is_twin(output: int, op: str | None, other_output: int, other_op: str | None) -> bool:
-    return (output, op) == (other_output, other_op)
+def _place(graph: Graph, user: str, position: int) -> tuple[str | None, int, int]:
+    """How a layer reads: its operator, which input, and which output of the layer below."""
+    node = graph.by_name[user]
+    return node.op, position, node.inputs[position].output
