@@ -174,33 +174,3 @@ def test_a_reshape_that_does_not_fit_the_batch_is_refused(shape, good, bad):
     np.testing.assert_array_equal(MxnetEngine(network)({"data": values})[0], values.reshape(shape))
     with pytest.raises(DataError, match=rf"'fixed' \(Reshape\) is to give .* of \({bad}, 6\), for a batch of {bad};"):
         MxnetEngine(network)({"data": values[:bad]})
-
-
-def reshaped_and_cast(symbol):
-    return mx.sym.identity(mx.sym.Cast(mx.sym.Reshape(symbol, shape=(-1,)), dtype="int32"))
-
-
-@pytest.mark.parametrize(("kind", "bad", "bounds"), [
-    ("SequenceReverse", [5, 7], "0 to 5"), ("SequenceLast", [5, 6], "1 to 5"), ("SequenceLast", [3, 0], "1 to 5"),
-    ("SequenceLast", [2, 1.5], "1 to 5"), ("SequenceMask", [5, -1], "0 to 5"), ("SequenceMask", [0, 1e9], "0 to 5")])
-@pytest.mark.parametrize("between", [mx.sym.identity, reshaped_and_cast])
-def test_lengths_of_sequences_that_mxnet_would_follow_beyond_its_arrays_are_refused(kind, bad, bounds, between):
-    steps = mx.sym.transpose(mx.sym.var("data"), axes=(1, 0, 2))
-    layer = getattr(mx.sym, kind)(steps, between(mx.sym.var("long")), use_sequence_length=True, name="layer")
-    engine = MxnetEngine(with_values(layer, data=(5, 3), long=()))
-    values = np.ones((2, 5, 3), np.float32)
-    with pytest.raises(DataError, match=rf"input 'long' .*'layer' \({kind}\): whole numbers from {bounds}, .*Row 1 of the"):
-        engine({"data": values, "long": np.array(bad, np.float32)})
-    assert len(engine({"data": values, "long": np.array([1, 5], np.float32)})) == 1
-
-
-def test_lengths_along_the_second_axis_and_those_that_are_computed():
-    data, long = mx.sym.var("data"), mx.sym.var("long")
-    masked = mx.sym.SequenceMask(data, long, use_sequence_length=True, axis=1, name="masked")
-    engine = MxnetEngine(with_values(masked, data=(4, 3), long=()))
-    with pytest.raises(DataError, match="from 0 to 4"):
-        engine({"data": np.ones((6, 4, 3), np.float32), "long": np.full(6, 5, np.float32)})
-    half = mx.sym.SequenceMask(data, long / 2, use_sequence_length=True, axis=1, name="masked")
-    found = MxnetEngine(with_values(half, data=(4, 3), long=()))(
-        {"data": np.ones((2, 4, 3), np.float32), "long": np.array([8, 2], np.float32)})[0]
-    assert found[..., 0].tolist() == [[1, 1, 1, 1], [1, 0, 0, 0]]

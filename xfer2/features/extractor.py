@@ -21,7 +21,7 @@ from xfer2.features.engines.base import Engine, EngineFactory
 from xfer2.features.engines.mxnet import MxnetEngine
 from xfer2.features.store import Features, FolderStore, MemoryStore, Store
 from xfer2.model_handler import params, sources, symbols
-from xfer2.model_handler.graph import edit
+from xfer2.model_handler.graph import edit, operators
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.network import Network
 
@@ -231,7 +231,7 @@ def _check_batch_axis(network: Network, layers: tuple[str, ...], input_shapes: d
     batches of this size alone is right for them, and in a batch of one nothing can be taken for another example.
     """
     fixed = re.compile(rf"[(\[]\s*{count}L?\s*[,)\]]")
-    if count == 1 or any(node.op in ("Reshape", "reshape") and fixed.match(node.attrs.get("shape", ""))
+    if count == 1 or any(node.op in operators.RESHAPES and fixed.match(node.attrs.get("shape", ""))
                          for node in network.graph.nodes):
         return
     sizes = 2, 3

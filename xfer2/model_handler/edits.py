@@ -11,7 +11,7 @@ from typing import Any
 
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
-from xfer2.model_handler.graph import compose, edit, query
+from xfer2.model_handler.graph import compose, edit, operators, query
 from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.network import Network, Params, Preprocessing
 from xfer2.model_handler.symbols import Shape
@@ -170,7 +170,7 @@ def beside(first: Network, second: Network, prefix: str) -> Network:
 def _check_below(graph: Graph, edges: Iterable[Edge]) -> None:
     """Raise where layers would come above one that sends down the gradient of its own label, whatever comes from above."""
     for edge in edges:
-        if graph.by_name[edge.node].op in query.LOSS_OUTPUTS:
+        if graph.by_name[edge.node].op in operators.LOSS_OUTPUTS:
             raise ModelError(f"Cannot add a layer above the output layer {edge.node!r}; drop it first with "
                              "drop_layer_top().")
 

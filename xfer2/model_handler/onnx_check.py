@@ -11,15 +11,12 @@ from xfer2._mxnet import mx
 from xfer2._optional import require
 from xfer2.exceptions import DataError, ModelError
 from xfer2.model_handler import symbols
-from xfer2.model_handler.graph import edit
+from xfer2.model_handler.graph import edit, operators
 from xfer2.model_handler.network import Network
 
 _TOLERANCE = 1e-4
 _ROUNDING = 1e-6  # differences below it are of float32, where the largest figure is 1 or more
 _OUTLIER = 1e6  # times the median: what a mask adds, say; the other figures are not measured by it
-_WHOLE_NUMBERS = {  # operators that count by an input: which one, and the least that it may be
-    "Embedding": (0, 0), "take": (1, 0), "gather_nd": (1, 0), "one_hot": (0, 0),
-    "SequenceMask": (1, 1), "SequenceReverse": (1, 1), "softmax": (1, 1)}
 _NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
 Arrays = Mapping[str, np.ndarray]
@@ -160,12 +157,13 @@ class _Inference:
         graph, params = self.network.graph, self.network.params
         found: dict[str, tuple[int, int]] = {}
         for node in graph.nodes:
-            position, low = _WHOLE_NUMBERS.get(node.op or "", (len(node.inputs), 0))
-            if position >= len(node.inputs):
+            counted = operators.input_of(node, operators.ROW, operators.LENGTH)
+            if counted is None:
                 continue
+            low = int(operators.input_of(node, operators.LENGTH) is not None)
             tables = [params[edge.node] for edge in node.inputs if edge.node in params]
             high = min((min(table.shape) for table in tables), default=low + 1)
-            seen, waiting = set(), [node.inputs[position].node]
+            seen, waiting = set(), [counted.node]
             while waiting:
                 name = waiting.pop()
                 below = [edge.node for edge in graph.by_name[name].inputs]

@@ -13,20 +13,10 @@ from xfer2._mxnet import Symbol, mx, own_draws
 from xfer2._validation import parameter_error
 from xfer2.exceptions import MissingParametersError, ModelError
 from xfer2.model_handler import symbols
-from xfer2.model_handler.graph import query
+from xfer2.model_handler.graph import operators, query
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.network import Network, Params
 
-_WEIGHT_AND_BIAS, _SCALE_AND_SHIFT = {1: "weight", 2: "bias"}, {1: "gamma", 2: "beta"}
-_SCALE_SHIFT_AND_STATISTICS = {**_SCALE_AND_SHIFT, 3: "moving_mean", 4: "moving_var"}
-_WEIGHTED = ("FullyConnected", "Convolution", "Convolution_v1", "Deconvolution")
-_ROLES: Mapping[str, Mapping[int, str]] = {  # what a layer of this type reads at this position
-    **dict.fromkeys(_WEIGHTED, _WEIGHT_AND_BIAS),
-    **dict.fromkeys(("LayerNorm", "GroupNorm", "InstanceNorm"), _SCALE_AND_SHIFT),
-    **dict.fromkeys(query.BATCH_NORMS, _SCALE_SHIFT_AND_STATISTICS),
-    "_contrib_DeformableConvolution": {2: "weight", 3: "bias"},
-    "_contrib_ModulatedDeformableConvolution": {3: "weight", 4: "bias"},
-    "Embedding": {1: "weight"}, "LeakyReLU": {1: "slope"}}
 _SUMS = ("broadcast_add", "elemwise_add")
 _FIXED = {"moving_mean": '["zero", {}]', "moving_var": '["one", {}]', "slope": '["constant", {"value": 0.25}]'}
 _KNOWN_ENDS = ("weight", "bias", "gamma", "beta", "min", "max", "weight_quantize", "bias_quantize")  # by mx.init.Initializer
@@ -152,7 +142,7 @@ def _draw(fill: Any, graph: Graph, name: str, array: Any) -> None:
     if role in _FIXED:
         attrs.setdefault("__init__", _FIXED[role])
     # MXNet goes by the end of the name, and other libraries name otherwise: PyTorch's BatchNorm has a "weight"
-    unlike = role and role not in _FIXED and not name.endswith(role) and not isinstance(fill, mx.init.Load)
+    unlike = role in _KNOWN_ENDS and not name.endswith(role) and not isinstance(fill, mx.init.Load)
     try:
         fill(mx.init.InitDesc(f"{name}_{role}" if unlike else name, attrs), array)  # its own "__init__" goes first
     except (ValueError, TypeError) as error:
@@ -161,7 +151,7 @@ def _draw(fill: Any, graph: Graph, name: str, array: Any) -> None:
 
 def _role(graph: Graph, name: str) -> str | None:
     """What a parameter is to all the layers that read it; None where they do not tell, or not the same."""
-    found = {_ROLES.get(graph.by_name[user].op or "", {}).get(position) for user, position in graph.consumers[name]}
+    found = {operators.role(graph.by_name[user].op, position) for user, position in graph.consumers[name]}
     role = found.pop() if len(found) == 1 else None
     if role is None and not name.endswith(_KNOWN_ENDS) and _is_added(graph, name):
         return "bias"
@@ -171,5 +161,6 @@ def _role(graph: Graph, name: str) -> str | None:
 def _is_added(graph: Graph, name: str) -> bool:
     """Whether a parameter is only ever added to what a layer with weights gives, as other formats write a bias."""
     users = [graph.by_name[user] for user, _ in graph.consumers[name]]
-    return bool(users) and all(user.op in _SUMS and any(graph.by_name[edge.node].op in _WEIGHTED for edge in user.inputs)
+    weighted = operators.WEIGHTED
+    return bool(users) and all(user.op in _SUMS and any(graph.by_name[edge.node].op in weighted for edge in user.inputs)
                                for user in users)

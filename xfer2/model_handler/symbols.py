@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from xfer2._mxnet import Symbol, mx
 from xfer2.exceptions import DataError, ModelError
-from xfer2.model_handler.graph import codec
+from xfer2.model_handler.graph import codec, operators
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.network import Network
 
@@ -217,7 +217,7 @@ def misfit_reshapes(network: Network, input_shapes: Mapping[str, Shape] | None =
 
     MXNet 1.9.1 does not look: it computes with what lies behind its array, or writes over it and ends the process.
     """
-    nodes = [node for node in network.graph.nodes if node.op in ("Reshape", "reshape")]
+    nodes = [node for node in network.graph.nodes if node.op in operators.RESHAPES]
     edges = [edge for node in nodes for edge in (node.inputs[0], Edge(node.name))]
     _, shapes = infer_shapes(network, input_shapes, batch_size, edges) if edges else ({}, [])
     return {node.name: f"The layer {node.name!r} ({node.op}) is to give {node.attrs.get('shape')} of {read}, for a batch of "

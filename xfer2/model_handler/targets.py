@@ -11,7 +11,7 @@ from typing import Any
 from xfer2._mxnet import Block, Module, mx
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
-from xfer2.model_handler.graph import edit, query
+from xfer2.model_handler.graph import edit, operators
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.network import Network
 
@@ -28,7 +28,7 @@ def training_graph(network: Network, fixed: Collection[str] = ()) -> Graph:
     graph = network.graph
     for node in graph.nodes:
         held = node.name in network.frozen or any(edge.node in fixed for edge in node.inputs[3:])
-        if node.op in query.BATCH_NORMS and held:
+        if node.op in operators.BATCH_NORMS and held:
             graph = edit.set_attrs(graph, node.name, {"use_global_stats": "True"})
     return graph
 

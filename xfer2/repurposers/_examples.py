@@ -18,6 +18,7 @@ from xfer2.features.engines.base import EngineFactory
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features, SpillingStore
 from xfer2.heads._features import shuffled_by_class
+from xfer2.model_handler.lengths import LengthCheck
 from xfer2.model_handler.network import Network
 from xfer2.uncertainty.predictions import Prediction, label_codes
 
@@ -139,10 +140,11 @@ def read_examples(owner: str, network: Network, X: Any, y: Any, layers: tuple[st
     """
     batches = open_batches(X, network, y, batch_size, errors, owner)
     shapes: dict[str, tuple[int, ...]] = {}
-    random = np.random.default_rng(seed)
+    random, check_lengths = np.random.default_rng(seed), LengthCheck(network)
 
     def read(skipped: list[str]) -> Iterator[Batch]:
         for batch in batches.read(skipped):
+            check_lengths(batch.data)
             shapes.update({name: array.shape[1:] for name, array in batch.data.items()})
             yield batch if views == 1 else _viewed(batch, network.inputs[0], views, augment, random)
 

@@ -22,7 +22,7 @@ from xfer2.exceptions import ModelError, TrainingError
 from xfer2.heads.logistic_regression import LogisticRegressionHead
 from xfer2.model_handler import edits, params, symbols, targets
 from xfer2.model_handler.frozen import Frontier, frontier
-from xfer2.model_handler.graph import edit, query
+from xfer2.model_handler.graph import edit, operators, query
 from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.handler import ModelHandler
@@ -35,7 +35,6 @@ from xfer2.uncertainty.calibration import useful_temperature
 logger = logging.getLogger("xfer2")
 
 _STOPPED = "Training was stopped before its first epoch ended; the parameters of the start are kept."
-_COUNTED = {"Embedding": 0, "one_hot": 0, "take": 1, "gather_nd": 1}  # operators that look up by one of their inputs
 _PROBE_ROWS = 5000
 _PROBE_NUMBERS = 1 << 26
 
@@ -137,8 +136,8 @@ class TrainingRun:
             if getattr(asked, name) != plain and not moving:
                 raise parameter_error(owner, name, f"{plain} where nothing that is trained comes from the source",
                                       getattr(asked, name))
-        counted = [node.inputs[_COUNTED[node.op]].node for node in part.graph.nodes if node.op in _COUNTED]
-        if asked.mixup and set(counted) & set(part.inputs):
+        rows = [edge.node for node in part.graph.nodes if (edge := operators.input_of(node, operators.ROW))]
+        if asked.mixup and set(rows) & set(part.inputs):
             raise parameter_error(owner, "mixup", "0 where the network looks its input up in a table: the mean of two words "
                                   "is a third one", asked.mixup)
 
@@ -290,12 +289,12 @@ def check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
 
     def unshaped(name: str) -> Node:
         node = graph.by_name[name]
-        while node.op in query.SHAPING:
+        while node.op in operators.SHAPING:
             node = graph.by_name[node.inputs[0].node]
         return node
 
     node = unshaped(query.resolve_output(graph, layer).node)
-    if node.op in query.ANSWERS and node in [unshaped(edge.node) for edge in graph.outputs]:
+    if node.op in operators.ANSWERS and node in [unshaped(edge.node) for edge in graph.outputs]:
         below = query.data_edges(graph, node, network.params)[0].node
         raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
                          f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")

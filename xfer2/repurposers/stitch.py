@@ -10,7 +10,7 @@ from xfer2._mxnet import mx
 from xfer2._validation import check_positive
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import symbols
-from xfer2.model_handler.graph import towers
+from xfer2.model_handler.graph import operators, towers
 from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
@@ -81,6 +81,6 @@ def _flattening(network: Network) -> set[str]:
     found = set()
     for node in network.graph.nodes:
         read, made = (shapes.get(name) for name in (node.inputs[0].node if node.inputs else "", node.name))
-        if node.op in ("Reshape", "reshape") and read and made == (math.prod(read),):
+        if node.op in operators.RESHAPES and read and made == (math.prod(read),):
             found.add(node.name)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xfer2._mxnet import Block, NDArray, mx
-from xfer2.model_handler.graph import codec, query
+from xfer2.model_handler.graph import codec, operators
 
 
 def values(block: Block, context: Any) -> dict[str, np.ndarray]:
@@ -42,7 +42,7 @@ def measure_statistics(block: Block, batches: Iterable[Sequence[np.ndarray]], co
     """
     graph = codec.decode(block._cached_graph[1].tojson())
     shares = {edge.node: 1 - float(node.attrs.get("momentum", 0.9)) for node in graph.nodes
-              if node.op in query.BATCH_NORMS and not node.is_on("use_global_stats") for edge in node.inputs[3:5]}
+              if node.op in operators.BATCH_NORMS and not node.is_on("use_global_stats") for edge in node.inputs[3:5]}
     statistics = {name: p for name, p in block.collect_params().items() if name in shares}
     if not statistics:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,13 +10,10 @@ import numpy as np
 
 from xfer2._mxnet import mx
 from xfer2._validation import check_integer, parameter_error
-from xfer2.exceptions import DataError, ModelError
+from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
-from xfer2.model_handler.graph import query
-from xfer2.model_handler.graph.model import Edge, Graph, Node
+from xfer2.model_handler.lengths import LengthCheck
 from xfer2.model_handler.network import Network
-
-_LEAST_LENGTHS = {"SequenceLast": 1, "SequenceReverse": 0, "SequenceMask": 0}
 
 
 def devices(owner: str, context_function: Callable[[int], Any], count: int) -> list[Any]:
@@ -64,8 +61,7 @@ class MxnetEngine:
         self._buffers: dict[tuple[int, int, int], tuple[np.ndarray, Any]] = {}
         self._calls = 0
         self._label_shapes: dict[tuple[Any, ...], dict[str, tuple[int, ...]]] = {}
-        self._lengths = _length_inputs(network.graph, network.inputs)
-        self._steps: dict[tuple[Any, ...], list[int | None]] = {}
+        self._check_lengths = LengthCheck(network)
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Compute all outputs for a batch; see `Engine`."""
@@ -107,50 +103,9 @@ class MxnetEngine:
 
     def _zero_label_shapes(self, batch: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
         """Check the batch against the network once per shape; labels, which do not matter here, are fed zeros."""
-        key = _shapes_of(batch)
+        key = tuple((name, array.shape) for name, array in batch.items())
         if key not in self._label_shapes:
             count = len(next(iter(batch.values())))
             shapes, _ = symbols.shapes_for_data(self._network, {n: a.shape[1:] for n, a in batch.items()}, count)
             self._label_shapes[key] = {name: shapes.get(name, (count,)) for name in self._network.labels}
         return self._label_shapes[key]
-
-    def _check_lengths(self, batch: Mapping[str, np.ndarray]) -> None:
-        """Raise where a sequence is said to be longer than it is: MXNet would read, or write, beyond its array."""
-        if not self._lengths:
-            return
-        key = _shapes_of(batch)
-        if key not in self._steps:
-            self._steps[key] = self._steps_of(batch)
-        for (name, node), steps in zip(self._lengths, self._steps[key], strict=True):
-            if steps is None:
-                continue
-            values, least = batch[name].reshape(len(batch[name]), -1), _LEAST_LENGTHS[node.op or ""]
-            good = ((values >= least) & (values <= steps) & (values == np.floor(values))).all(axis=1)
-            if not good.all():
-                row = int(np.argmin(good))
-                raise DataError(f"The data for the input {name!r} are lengths of sequences for the layer {node.name!r} "
-                                f"({node.op}): whole numbers from {least} to {steps}, the number of steps. Row {row} of the "
-                                f"batch has {values[row].tolist()}; correct the lengths, or give longer sequences.")
-
-    def _steps_of(self, batch: Mapping[str, np.ndarray]) -> list[int | None]:
-        """How many steps the sequences of each layer in `_lengths` have; None where that does not follow."""
-        shapes, count = {name: array.shape[1:] for name, array in batch.items()}, len(next(iter(batch.values())))
-        symbols.shapes_for_data(self._network, shapes, count)  # what does not fit at all is said first, as the data's error
-        _, found = symbols.infer_shapes(self._network, shapes, count, [node.inputs[0] for _, node in self._lengths])
-        return [None if shape is None else shape[int(node.attrs.get("axis", "0"))]
-                for (_, node), shape in zip(self._lengths, found, strict=True)]
-
-
-def _shapes_of(batch: Mapping[str, np.ndarray]) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    return tuple((name, array.shape) for name, array in batch.items())
-
-
-def _length_inputs(graph: Graph, inputs: Collection[str]) -> list[tuple[str, Node]]:
-    """Each layer that works on the steps of sequences, with the input of the network that says how many each has."""
-    def unchanged(edge: Edge) -> str:
-        node = graph.by_name[edge.node]
-        return unchanged(node.inputs[0]) if node.op in query.SHAPING else node.name
-
-    found = [(unchanged(node.inputs[1]), node) for node in graph.nodes
-             if node.op in _LEAST_LENGTHS and node.is_on("use_sequence_length") and len(node.inputs) > 1]
-    return [(name, node) for name, node in found if name in inputs]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from xfer2.exceptions import ModelError
-from xfer2.model_handler.graph import compose, query
+from xfer2.model_handler.graph import compose, operators, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 
-_SCALED = query.SHAPING | {"_mul_scalar", "_div_scalar"}  # between a head and its softmax
+_SCALED = operators.SHAPING | {"_mul_scalar", "_div_scalar"}  # between a head and its softmax
 _POOLED = _SCALED | {"Pooling", "Activation", "relu", "Dropout", "mean"}  # where the head is a convolution
 
 
@@ -31,8 +31,8 @@ def find_logits(graph: Graph, output: Edge, owner: str, remedy: str) -> tuple[st
         There is no such head.
     """
     node, temperature = graph.by_name[output.node], 1.0
-    while node.op in query.SOFTMAXES | query.SHAPING:
-        if node.op in query.SOFTMAXES:
+    while node.op in operators.SOFTMAXES | operators.SHAPING:
+        if node.op in operators.SOFTMAXES:
             output = node.inputs[0]
             given = node.attrs.get("temperature", "None")
             temperature = 1.0 if given == "None" else float(given)
@@ -78,7 +78,7 @@ def as_predicted(graph: Graph) -> Graph:
             copies.append(replace(moved, name=compose.fresh_name(f"{node.name}_sure", graph.by_name)))
             routes.update({(node.name, number): Edge(copies[-1].name, number)
                            for number in query.used_outputs(graph, node.name)})
-    if any(node.op in query.BATCH_NORMS for node in copies):
+    if any(node.op in operators.BATCH_NORMS for node in copies):
         return graph
     return Graph((*graph.nodes, *copies), tuple(routes.get(edge[:2], edge) for edge in graph.outputs), graph.attrs)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from xfer2.exceptions import LayerNotFoundError, ModelError
-from xfer2.model_handler.graph import compose, query
+from xfer2.model_handler.graph import compose, operators, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 
 Known = Collection[str]
@@ -203,7 +203,7 @@ def add_top(graph: Graph, layers: Iterable[Graph], known: Known = ()) -> Graph:
     """Put graphs with one input and one output on the output, one after another."""
     for new in layers:
         top = query.single_output(graph, "add_layer_top")
-        if graph.by_name[top.node].op in query.LOSS_OUTPUTS:
+        if graph.by_name[top.node].op in operators.LOSS_OUTPUTS:
             raise ModelError(f"Cannot add a layer above the output layer {top.node!r}; drop it first with drop_layer_top().")
         feed = query.single_input(new, "add_layer_top", known)
         graph = compose.chain(graph, new, {feed: top})
@@ -270,7 +270,7 @@ def _is_global_average(node: Node) -> bool:
 
 
 def _without_label(graph: Graph, node: Node) -> tuple[Node, ...]:
-    if node.op not in query.LOSS_OUTPUTS:
+    if node.op not in operators.LOSS_OUTPUTS:
         return (node,)
     inputs = node.inputs[:1]
     if node.op not in ("SoftmaxOutput", "Softmax"):
@@ -291,7 +291,7 @@ def _is_matrix(graph: Graph, edge: Edge) -> bool:
     node = graph.by_name[edge.node]
     while node.op in _RANK_KEPT:
         node = graph.by_name[node.inputs[0].node]
-    if node.op in ("Reshape", "reshape"):
+    if node.op in operators.RESHAPES:
         return bool(re.fullmatch(r"[(\[]\s*(0|-1|[1-9]\d*)L?\s*,\s*(0|-1|[1-9]\d*)L?\s*[)\]]", node.attrs.get("shape", "")))
     return node.op == "Flatten" or (node.op == "FullyConnected" and node.is_on("flatten", default=True))
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from xfer2._validation import as_names
 from xfer2.exceptions import ModelError
-from xfer2.model_handler.graph import query
+from xfer2.model_handler.graph import operators, query
 from xfer2.model_handler.graph.model import Graph
 
 WEIGHTED = frozenset({"Convolution", "FullyConnected"})
-_CARRIED = query.BATCH_NORMS | {"Activation", "LeakyReLU", "relu", "sigmoid", "tanh", "clip", "Pooling", "Flatten"}
+_CARRIED = operators.BATCH_NORMS | {"Activation", "LeakyReLU", "relu", "sigmoid", "tanh", "clip", "Pooling", "Flatten"}
 
 
 @dataclass(frozen=True)

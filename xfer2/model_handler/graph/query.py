@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 from xfer2._validation import nearest
 from xfer2.exceptions import LayerNotFoundError, ModelError
+from xfer2.model_handler.graph import operators
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 
 Role = Literal["input", "parameter", "label"]
 
-_WEIGHT_AND_BIAS = frozenset({1, 2})
-_PARAMETER_POSITIONS: Mapping[str, frozenset[int]] = {
-    "Convolution": _WEIGHT_AND_BIAS,
-    "Convolution_v1": _WEIGHT_AND_BIAS,
-    "Deconvolution": _WEIGHT_AND_BIAS,
-    "FullyConnected": _WEIGHT_AND_BIAS,
-    "Embedding": frozenset({1}),
-    "LeakyReLU": frozenset({1}),
-    "RNN": frozenset({1}),
-    "LayerNorm": _WEIGHT_AND_BIAS,
-    "GroupNorm": _WEIGHT_AND_BIAS,
-    "InstanceNorm": _WEIGHT_AND_BIAS,
-    "BatchNorm": frozenset({1, 2, 3, 4}),
-    "BatchNorm_v1": frozenset({1, 2, 3, 4}),
-    "_contrib_SyncBatchNorm": frozenset({1, 2, 3, 4}),
-    "_contrib_BatchNormWithReLU": frozenset({1, 2, 3, 4}),
-    "_contrib_DeformableConvolution": frozenset({2, 3}),
-    "_contrib_ModulatedDeformableConvolution": frozenset({3, 4}),
-}
-LOSS_OUTPUTS = frozenset({"SoftmaxOutput", "Softmax", "LinearRegressionOutput", "LogisticRegressionOutput",
-                          "MAERegressionOutput", "SVMOutput"})
-SOFTMAXES = frozenset({"softmax", "log_softmax", "SoftmaxActivation", "SoftmaxOutput", "Softmax"})
-ANSWERS = LOSS_OUTPUTS | SOFTMAXES
 PARAMETER = "__parameter__"  # attribute of variables that are parameters wherever they are used, with a value or without
-SHAPING = frozenset({"Flatten", "Reshape", "reshape", "squeeze", "expand_dims", "transpose", "_copy", "identity", "Cast"})
-BATCH_NORMS = frozenset({"BatchNorm", "BatchNorm_v1", "_contrib_SyncBatchNorm", "_contrib_BatchNormWithReLU"})
 _OUTPUT_SUFFIX = re.compile(r"^(?P<layer>.+)_output(?P<index>\d*)$")
 
 
@@ -62,10 +38,10 @@ def variable_roles(graph: Graph, known_parameters: Collection[str] = ()) -> dict
 def _role(graph: Graph, name: str, known_parameters: Collection[str]) -> Role:
     if name in known_parameters or PARAMETER in graph.by_name[name].attrs:
         return "parameter"
-    uses = [(graph.by_name[user].op or "", position) for user, position in graph.consumers[name]]
-    if uses and all(position in _PARAMETER_POSITIONS.get(op, ()) for op, position in uses):
+    found = {operators.role(graph.by_name[user].op, position) for user, position in graph.consumers[name]}
+    if found and found <= operators.PARAMETERS:
         return "parameter"
-    if uses and all(op in LOSS_OUTPUTS and position == 1 for op, position in uses):
+    if found == {operators.LABEL}:
         return "label"
     return "input"
 
