@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xfer2._mxnet import mx
+from xfer2._mxnet import mx, numpy_interface
 from xfer2._validation import check_integer, nearest
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
@@ -119,7 +119,7 @@ def load_params(path: str) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise ModelError(f"There is no parameter file {path!r}.")
     try:
-        loaded = mx.nd.load(path)
+        loaded = _loaded(path)
     except (mx.MXNetError, MemoryError, ValueError) as error:
         raise ModelError(f"{path!r} cannot be read as MXNet parameters; it may be cut short "
                          f"({os.path.getsize(path):,} bytes): {symbols.first_line(error)}") from error
@@ -128,6 +128,17 @@ def load_params(path: str) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ModelError(f"{path!r} holds {len(loaded)} arrays without names; parameters are saved under their names.")
     return {re.sub(r"^(arg|aux):", "", name): array for name, array in loaded.items()}
+
+
+def _loaded(path: str) -> Any:
+    """What MXNet reads; arrays of its NumPy interface, which it reads within that alone."""
+    try:
+        return mx.nd.load(path)
+    except mx.MXNetError as error:
+        if "np shape semantics" not in str(error):
+            raise
+    with numpy_interface():
+        return mx.nd.load(path)
 
 
 def _epochs(prefix: str) -> list[int]:

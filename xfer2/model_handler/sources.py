@@ -5,18 +5,20 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xfer2._mxnet import gluoncv, mx
+from xfer2._mxnet import gluoncv, mx, numpy_interface, require_classic_interface
 from xfer2._validation import nearest, parameter_error
 from xfer2.exceptions import ModelError, ParameterError
 from xfer2.model_handler import mxnet_files, onnx_import, params
 from xfer2.model_handler.network import Network, Preprocessing
 from xfer2.model_handler.symbols import first_line
 
+_UNTRACEABLE = (AttributeError, TypeError, ValueError, AssertionError, LookupError, RuntimeError)
 ZOO_DIRECTORY = Path(__file__).resolve().parent.parent / "zoo"
 _IMAGENET: dict[str, Any] = {"scale": 1 / 255, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _CIFAR: dict[str, Any] = {"scale": 1 / 255, "mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
@@ -34,6 +36,7 @@ def read(model: Any, owner: str = "ModelHandler", name: str = "model") -> Networ
         * ``(symbol, arg_params, aux_params)``, or ``(prefix, epoch)``.
         * a checkpoint's prefix, or its ``PREFIX-symbol.json``: the newest epoch beside it is read.
         * an ONNX file's path, ``NAME.onnx``.
+        * of these, also what was made with MXNet's NumPy interface (``mx.np``), while that is not switched on.
         * ``"zoo:NAME"``: a network that ships with xfer2.
         * ``"gluoncv:NAME"``: a pre-trained network of gluoncv, which fetches it where it is not in its cache.
     owner, name : str
@@ -46,6 +49,7 @@ def read(model: Any, owner: str = "ModelHandler", name: str = "model") -> Networ
     ParameterError
         `model` is none of these.
     """
+    require_classic_interface()
     if isinstance(model, Network):
         return model
     held = getattr(model, "network", None)
@@ -62,12 +66,12 @@ def read(model: Any, owner: str = "ModelHandler", name: str = "model") -> Networ
     if isinstance(model, mx.gluon.Block):
         return _from_block(model)
     if isinstance(model, mx.sym.Symbol):
-        return params.assemble(model, {})
+        return params.assemble(model.as_nd_ndarray(), {})
     if isinstance(model, tuple) and len(model) == 2 and isinstance(model[0], (str, os.PathLike)):
         return mxnet_files.read(os.fspath(model[0]), model[1])
     if isinstance(model, tuple) and len(model) in (2, 3) and isinstance(model[0], mx.sym.Symbol):
         given = {name: array for part in model[1:] for name, array in (part or {}).items()}
-        return params.assemble(model[0], _copied(given))
+        return params.assemble(model[0].as_nd_ndarray(), _copied(given))
     raise parameter_error(
         owner, name, "a Module, a Gluon block, a checkpoint prefix, an .onnx file, (symbol, arg_params, aux_params), "
         "'zoo:NAME', 'gluoncv:NAME', a Network or a ModelHandler", model)
@@ -91,7 +95,8 @@ def preprocessing_of_gluoncv(name: str) -> Preprocessing:
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays of one's own: a source that trains on must not change the network that was read from it."""
-    return {name: array.copyto(mx.cpu()) if isinstance(array, mx.nd.NDArray) else array for name, array in values.items()}
+    return {name: array.as_nd_ndarray().copyto(mx.cpu()) if isinstance(array, mx.nd.NDArray) else array
+            for name, array in values.items()}
 
 
 def _from_module(module: Any) -> Network:
@@ -109,7 +114,7 @@ def _from_block(block: Any) -> Network:
     symbol = _trace(block)
     present = set(symbol.list_inputs())
     held = {name: p for name, p in block.collect_params().items() if name in present}
-    values = {name: p.data(p.list_ctx()[0]).copyto(mx.cpu()) for name, p in held.items() if p._data is not None}
+    values = _copied({name: p.data(p.list_ctx()[0]) for name, p in held.items() if p._data is not None})
     network = params.assemble(symbol, values)
     # what has no gradient by its nature (statistics, a BatchNorm's scale where it has none) tells nothing of a choice
     states = set(symbol.list_auxiliary_states())
@@ -137,17 +142,36 @@ def _layers_without_gradient(network: Network, requests: Mapping[str, str]) -> I
 def _trace(block: Any) -> Any:
     cached = getattr(block, "_cached_graph", None)
     if cached:
-        return cached[1]
+        return cached[1].as_nd_ndarray()
     names = _input_names(block)
     try:
-        output = block(*[mx.sym.var(name) for name in names])
-    except (AttributeError, TypeError, ValueError, AssertionError, LookupError, RuntimeError) as error:
+        output = _called(block, names)
+    except _UNTRACEABLE as error:
         raise ModelError(
             f"The block {type(block).__name__} cannot be traced into a graph with {len(names)} input(s): "
             f"{first_line(error)} ({type(error).__name__}). Only hybridizable blocks can; call it once on data after "
             "hybridize() if its inputs are not arguments of hybrid_forward.") from error
-    flat = list(_flatten(output))
+    flat = [symbol.as_nd_ndarray() for symbol in _flatten(output)]
     return flat[0] if len(flat) == 1 else mx.sym.Group(flat)
+
+
+def _called(block: Any, names: Sequence[str]) -> Any:
+    """What a block makes of symbols: of MXNet's NumPy interface where its parameters are, or, without any, if need be."""
+    arrays = [array for p in block.collect_params().values() for array in p._data or ()]
+    if any(isinstance(array, mx.np.ndarray) for array in arrays):
+        return _called_by_numpy(block, names)
+    try:
+        return block(*[mx.sym.var(name) for name in names])
+    except _UNTRACEABLE:
+        with suppress(*_UNTRACEABLE):
+            if not arrays:
+                return _called_by_numpy(block, names)
+        raise
+
+
+def _called_by_numpy(block: Any, names: Sequence[str]) -> Any:
+    with numpy_interface():
+        return block(*[mx.sym.var(name).as_np_ndarray() for name in names])
 
 
 def _input_names(block: Any) -> list[str]:

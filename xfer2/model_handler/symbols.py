@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from xfer2._mxnet import Symbol, mx
 from xfer2.exceptions import DataError, ModelError
-from xfer2.model_handler.graph import codec, operators
+from xfer2.model_handler.graph import codec, numpy_operators, operators
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.network import Network
 
@@ -30,14 +30,14 @@ def to_symbol(graph: Graph) -> Symbol:
 
 def from_symbol(symbol: Symbol) -> Graph:
     """The graph of an MXNet symbol."""
-    graph = codec.decode(symbol.tojson())
+    graph = numpy_operators.to_classic(codec.decode(symbol.tojson()))
     check_input_numbers(graph)
     return graph
 
 
 def read_symbol_text(text: str) -> Graph:
     """Decode symbol JSON of any MXNet version, checked in Python first and brought to version 1.9.1 by MXNet."""
-    graph = codec.decode(text)
+    graph = numpy_operators.to_classic(codec.decode(text))
     symbol = to_symbol(graph)
     if codec.written_by(graph) != codec.MXNET_VERSION:
         return from_symbol(symbol)

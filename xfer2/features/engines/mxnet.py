@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xfer2._mxnet import mx
+from xfer2._mxnet import mx, require_classic_interface
 from xfer2._validation import check_integer, parameter_error
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
@@ -65,6 +65,7 @@ class MxnetEngine:
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Compute all outputs for a batch; see `Engine`."""
+        require_classic_interface()
         self._calls += 1
         self._check_lengths(batch)
         count = len(next(iter(batch.values())))
