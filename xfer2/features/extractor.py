@@ -17,8 +17,8 @@ from xfer2._progress import Bar
 from xfer2._validation import as_names, check_choice
 from xfer2.data.batches import Batch, Batches, open_batches
 from xfer2.exceptions import DataError, ModelError
+from xfer2.features.engines.automatic import EngineChoice, engine_factory
 from xfer2.features.engines.base import Engine, EngineFactory
-from xfer2.features.engines.mxnet import MxnetEngine
 from xfer2.features.store import Features, FolderStore, MemoryStore, Store
 from xfer2.model_handler import params, sources, symbols
 from xfer2.model_handler.graph import edit, operators
@@ -31,7 +31,7 @@ _PART_BYTES = 1 << 26
 
 def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, labels: Any = None, pool: str | None = None,
                      batch_size: int = 32, errors: str = "raise", store: str | None = None,
-                     engine: EngineFactory | None = None) -> Features:
+                     engine: EngineChoice = "auto") -> Features:
     """Outputs of some layers of a trained network, for some data, in one pass.
 
     Parameters
@@ -51,8 +51,10 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
         What to do with an image that cannot be decoded; those skipped are listed in ``Features.skipped``.
     store : str or path, optional
         A new folder to keep the features in, memory-mapped; by default they are kept in memory.
-    engine : callable, optional
-        Makes an engine of a Network; by default MXNet on the CPU.
+    engine : {"auto", "mxnet", "onnxruntime"} or callable
+        What computes: ``"auto"`` takes ONNX Runtime where the network has an ONNX form that gives what MXNet gives and there
+        is enough to compute (2e12 floating-point operations, some 10 seconds), else MXNet. A callable makes an engine of
+        a Network.
 
     Returns
     -------
@@ -84,7 +86,7 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
 
 
 def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: str | None = None,
-            store: str | Store | None = None, engine: EngineFactory | None = None, inputs: tuple[str, ...] = (),
+            store: str | Store | None = None, engine: EngineChoice = "auto", inputs: tuple[str, ...] = (),
             checked: bool = False) -> Features:
     """Stream batches through an engine into a store; the work of `extract_features`.
 
@@ -92,10 +94,11 @@ def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
     row an example: inferring shapes takes a fifth of a second for a network of 500 layers.
     """
     check_choice("extract_features", "pool", pool, (None, "avg", "max"))
+    make = engine_factory("extract_features", engine, batches.size)
     wanted = pruned(network, layers) if layers else None
     kept = FolderStore(store) if isinstance(store, str | os.PathLike) else store or MemoryStore(batches.size)
     try:
-        labels, ids = _stream(wanted, batches, layers, inputs, pool, kept, engine or MxnetEngine, checked)
+        labels, ids = _stream(wanted, batches, layers, inputs, pool, kept, make, checked)
         return kept.finish(labels, ids, batches.skipped)
     except BaseException:  # an interruption too leaves nothing half written
         kept.abort()
@@ -103,7 +106,7 @@ def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: s
 
 
 def extract_parts(network: Network, batches: Batches, layers: tuple[str, ...], pool: str | None = None,
-                  engine: EngineFactory | None = None, most: int = 1024) -> Iterator[Features]:
+                  engine: EngineChoice = "auto", examples: int | None = None, most: int = 1024) -> Iterator[Features]:
     """`extract` in parts, one engine for all of them, so that memory does not grow with the examples.
 
     The parts are the same wherever the stream begins, as long as it begins where one of them does.
@@ -112,6 +115,8 @@ def extract_parts(network: Network, batches: Batches, layers: tuple[str, ...], p
     ----------
     network, batches, layers, pool, engine
         As in `extract`.
+    examples : int, optional
+        For how many the engine is chosen, where these are the rest of them.
     most : int
         Examples a part, about; fewer where they would take more than 64 MB, and never less than a batch.
 
@@ -121,11 +126,12 @@ def extract_parts(network: Network, batches: Batches, layers: tuple[str, ...], p
         With the images that were skipped since the part before.
     """
     check_choice("extract_features", "pool", pool, (None, "avg", "max"))
+    make = engine_factory("extract_features", engine, examples or batches.size)
     kept: list[Engine] = []
 
     def one_engine(pruned: Network) -> Engine:
         if not kept:
-            kept.append((engine or MxnetEngine)(pruned))
+            kept.append(make(pruned))
         return kept[0]
 
     told = 0

@@ -24,8 +24,7 @@ from xfer2.data.batches import open_batches
 from xfer2.data.files import FileRows
 from xfer2.exceptions import DataError
 from xfer2.features import files
-from xfer2.features.engines.base import EngineFactory
-from xfer2.features.engines.mxnet import MxnetEngine
+from xfer2.features.engines.automatic import EngineChoice
 from xfer2.features.extractor import extract_parts, pruned
 from xfer2.features.store import FOLDER_SUFFIXES, Features, foreign_files, write_parts
 from xfer2.model_handler import archive, sources
@@ -57,7 +56,7 @@ class Written:
 
 def extract_to_file(source: Any, data: str, layers: Any, path: str, *, pool: str | None = None, batch_size: int = 32,
                     errors: str = "raise", resume: bool = False, overwrite: bool = False,
-                    engine: EngineFactory = MxnetEngine) -> Written:
+                    engine: EngineChoice = "auto") -> Written:
     """Outputs of some layers for the images at a path, into one file; memory does not grow with the images.
 
     Parameters
@@ -110,7 +109,7 @@ def kept(path: str) -> tuple[str, int]:
 
 
 def _extract_rest(network: Network, layers: tuple[str, ...], data: str, work: Path, pool: str | None, batch_size: int,
-                  errors: str, engine: EngineFactory) -> list[str]:
+                  errors: str, engine: EngineChoice) -> list[str]:
     """Write the parts that are not there yet; images that were skipped after the last of them are given back."""
     done = _done(work)
     rest: Any = data
@@ -121,7 +120,8 @@ def _extract_rest(network: Network, layers: tuple[str, ...], data: str, work: Pa
             return []
     batches = open_batches(rest, network, None, batch_size, errors, "extract_to_file")
     start, told = done, 0
-    for found in extract_parts(network, batches, layers, pool, engine, _PART_EXAMPLES):
+    examples = examples_on_disk.open_examples(data).size  # all of them: the rest goes on with the engine of the parts before
+    for found in extract_parts(network, batches, layers, pool, engine, examples, _PART_EXAMPLES):
         stop = start + len(found) + len(found.skipped)
         found.save(work / f"part-{start:010d}-{stop:010d}.npz")
         start, told = stop, told + len(found.skipped)

@@ -13,7 +13,8 @@ from xfer2._mxnet import Block, Module, Symbol, mx
 from xfer2._validation import as_names, check_integer, check_kind, check_shape, parameter_error
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import ModelError
-from xfer2.features.engines.mxnet import MxnetEngine, devices
+from xfer2.features.engines.automatic import engine_on
+from xfer2.features.engines.mxnet import devices
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features
 from xfer2.model_handler import edits, mxnet_files, onnx_export, params, picture, sources, summary, symbols, targets
@@ -335,7 +336,7 @@ class ModelHandler:
         """As `xfer2.extract_features`, of this network on this handler's devices."""
         names = as_names("ModelHandler.features", "layers", layers)
         batches = open_batches(data, self.network, labels, batch_size, errors, "ModelHandler.features")
-        return extract(self.network, batches, names, pool, store, lambda network: MxnetEngine(network, self.devices))
+        return extract(self.network, batches, names, pool, store, engine_on(self.devices))
 
     def save(self, prefix: str, epoch: int = 0) -> list[str]:
         """Write a checkpoint that plain MXNet loads, and the preprocessing record beside it."""

@@ -71,7 +71,7 @@ def compare(path: str, network: Network, shapes: Shapes, said: str, remedy: str,
     except Exception as error:  # as above
         raise ModelError(f"{said}: ONNX Runtime cannot run it: {symbols.first_line(error)} {remedy}") from error
     for edge, one, two in zip(network.graph.outputs, expected, found, strict=True):
-        wrong = _disagreement(one, two, figures)
+        wrong = disagreement(one, two, figures)
         if wrong:
             raise ModelError(f"{said}: at the output {edge.node!r} MXNet gives {wrong[0]} and ONNX Runtime {wrong[1]}, for "
                              f"one random batch. {remedy}")
@@ -181,7 +181,7 @@ def _seen(outputs: list[np.ndarray]) -> float:
     return min((float(np.isfinite(array).mean()) for array in outputs if array.size), default=1.0)
 
 
-def _disagreement(expected: np.ndarray, found: np.ndarray, figures: bool) -> tuple[str, str] | None:
+def disagreement(expected: np.ndarray, found: np.ndarray, figures: bool = True) -> tuple[str, str] | None:
     """The two figures, or shapes, that differ most, where they differ by too much."""
     if expected.shape != found.shape:
         return f"shape {expected.shape}", f"shape {found.shape}"
@@ -221,7 +221,7 @@ def _require_apart(path: str, part: _Inference, batch: Arrays, expected: list[np
     for edge, whole, one, two in zip(part.network.graph.outputs, together, expected, alone, strict=True):
         longer = [axis for axis, sizes in enumerate(zip(whole.shape, one.shape, strict=False)) if sizes[0] != sizes[1]]
         halves = [np.concatenate([one, two], longer[0])] if longer and whole.ndim == one.ndim else [one, two]
-        if any(_disagreement(half, whole, True) for half in halves):
+        if any(disagreement(half, whole) for half in halves):
             raise ModelError(f"{path!r} mixes the examples of a batch: at the output {edge.node!r} two batches of {count} "
                              f"give other figures together than apart. It was written for {count} only; export it with a "
                              "free batch axis.")

@@ -15,8 +15,8 @@ from xfer2._mxnet import mx
 from xfer2._version import __version__
 from xfer2.data.iterators import as_numpy
 from xfer2.exceptions import DataError, PersistenceError
-from xfer2.features.engines.base import EngineFactory
-from xfer2.features.engines.mxnet import MxnetEngine, devices
+from xfer2.features.engines.automatic import EngineChoice, engine_on
+from xfer2.features.engines.mxnet import devices
 from xfer2.model_handler import params, sources
 from xfer2.model_handler.network import Network
 from xfer2.persistence import from_plain, read_directory, to_plain, write_directory
@@ -214,10 +214,9 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     def _contexts(self) -> list[Any]:
         return devices(type(self).__name__, self.context_function, self.num_devices)
 
-    def _engine(self) -> EngineFactory:
-        """Makes engines on the devices that were asked for."""
-        contexts = self._contexts()
-        return lambda network: MxnetEngine(network, contexts)
+    def _engine(self) -> EngineChoice:
+        """The engine on the devices that were asked for."""
+        return engine_on(self._contexts())
 
     def _check_labels(self, labels: np.ndarray | None) -> np.ndarray:
         owner = type(self).__name__

@@ -14,7 +14,7 @@ from xfer2.data.augmentation import Augment, augmented
 from xfer2.data.batches import Batch, Batches, open_batches
 from xfer2.data.files import FileRows
 from xfer2.exceptions import DataError
-from xfer2.features.engines.base import EngineFactory
+from xfer2.features.engines.automatic import EngineChoice
 from xfer2.features.extractor import extract
 from xfer2.features.store import Features, SpillingStore
 from xfer2.heads._features import shuffled_by_class
@@ -87,7 +87,7 @@ class Examples:
         rows = np.arange(len(self)) * self.views
         return Examples({name: RowsOf(array, rows) for name, array in self.arrays.items()}, self.codes)
 
-    def through(self, network: Network, layers: Sequence[str], engine: EngineFactory, batch_size: int,
+    def through(self, network: Network, layers: Sequence[str], engine: EngineChoice, batch_size: int,
                 folder: str, pool: str | None = None) -> Examples:
         """The same examples with the outputs of a network's layers, or its inputs, in place of the arrays they have."""
         inputs = tuple(name for name in layers if name in network.inputs)
@@ -107,7 +107,7 @@ class Examples:
 
 
 def read_examples(owner: str, network: Network, X: Any, y: Any, layers: tuple[str, ...], inputs: tuple[str, ...],
-                  engine: EngineFactory, batch_size: int, errors: str, folder: str, views: int = 1,
+                  engine: EngineChoice, batch_size: int, errors: str, folder: str, views: int = 1,
                   augment: Augment | None = None, seed: int = 0) -> tuple[Features, dict[str, tuple[int, ...]]]:
     """Read data once: outputs of some layers and some of the inputs as they are, `views` rows an example.
 
@@ -120,8 +120,8 @@ def read_examples(owner: str, network: Network, X: Any, y: Any, layers: tuple[st
     X, y : data and labels
         As `xfer2.extract_features` takes them.
     layers, inputs : tuple of str
-    engine : callable
-        Makes an engine of a Network.
+    engine : str or callable
+        As in `xfer2.extract_features`.
     batch_size, errors
         As in `xfer2.extract_features`.
     folder : str

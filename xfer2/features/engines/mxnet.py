@@ -65,9 +65,8 @@ class MxnetEngine:
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Compute all outputs for a batch; see `Engine`."""
-        require_classic_interface()
+        self.check(batch)
         self._calls += 1
-        self._check_lengths(batch)
         count = len(next(iter(batch.values())))
         bounds = np.linspace(0, count, min(len(self._contexts), count) + 1).astype(int)
         pending = [self._start(device, {name: array[start:stop] for name, array in batch.items()})
@@ -78,6 +77,11 @@ class MxnetEngine:
         except mx.MXNetError as error:
             raise ModelError(f"MXNet could not compute the layers: {symbols.first_line(error)}") from error
         return parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    def check(self, batch: Mapping[str, np.ndarray]) -> None:
+        """Raise what is wrong with a batch before anything is computed of it."""
+        require_classic_interface()
+        self._check_lengths(batch)
 
     def _fetch(self, device: int, number: int, array: Any) -> np.ndarray:
         """Copy one output into one of two buffers that serve in turn: a new one would cost a page fault every 4 KB."""

@@ -1,0 +1,89 @@
+"""Which engine: the fastest that gives what MXNet gives, where there is enough to compute for it to be worth its start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from xfer2._mxnet import mx
+from xfer2._validation import parameter_error
+from xfer2.exceptions import ModelError
+from xfer2.features.engines.base import Engine, EngineFactory
+from xfer2.features.engines.mxnet import MxnetEngine
+from xfer2.features.engines.onnxruntime import OnnxRuntimeEngine
+from xfer2.model_handler import summary
+from xfer2.model_handler.network import Network
+
+logger = logging.getLogger("xfer2")
+
+EngineChoice = str | EngineFactory
+
+_WORTHWHILE = 2e12  # floating-point operations: 10 to 20 seconds of two cores, where writing ONNX takes one to three
+_FEWEST = 64  # counting the operations of a deep network takes as long as computing some examples
+_NAMED = {"mxnet": MxnetEngine, "onnxruntime": OnnxRuntimeEngine}
+
+
+class AutomaticEngine:
+    """ONNX Runtime where the work is worth it and it gives what MXNet gives, else MXNet; logged, with the reason.
+
+    The choice follows from the network and the number of examples alone, never from a clock: the same call gives the same
+    figures to the bit.
+
+    Parameters
+    ----------
+    network : Network
+    examples : int or None
+        How many there will be; None where nobody knows.
+    """
+
+    name = "auto"
+
+    def __init__(self, network: Network, examples: int | None) -> None:
+        self._network, self._examples = network, examples
+        self._chosen: Engine | None = None
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Compute all outputs for a batch; see `Engine`."""
+        if self._chosen is None:
+            self._chosen = OnnxRuntimeEngine(self._network) if self._is_worthwhile(batch) else MxnetEngine(self._network)
+            logger.debug("engine: %s", self._chosen.name)
+        try:
+            return self._chosen(batch)
+        except ModelError as error:
+            if self._chosen.name == MxnetEngine.name:
+                raise
+            logger.info("MXNet computes the layers, and not ONNX Runtime, which is faster: %s", error)
+            self._chosen = MxnetEngine(self._network)
+            return self._chosen(batch)
+
+    def _is_worthwhile(self, batch: Mapping[str, np.ndarray]) -> bool:
+        if self._examples is None or self._examples < _FEWEST:
+            return False
+        try:
+            each = summary.summarize(self._network, {name: array.shape[1:] for name, array in batch.items()}).flops
+        except ModelError:  # the data do not fit, which MXNet's engine says as their error
+            return False
+        return self._examples * (each or 0) > _WORTHWHILE
+
+
+def engine_factory(owner: str, engine: EngineChoice, examples: int | None) -> EngineFactory:
+    """What makes the engine that was asked for: by its name, or a callable that makes one of a Network."""
+    if callable(engine):
+        return engine
+    if engine == "auto":
+        return partial(AutomaticEngine, examples=examples)
+    if not isinstance(engine, str) or engine not in _NAMED:
+        raise parameter_error(owner, "engine", "'auto', 'mxnet', 'onnxruntime', or a callable that makes one of a Network",
+                              engine)
+    return _NAMED[engine]
+
+
+def engine_on(contexts: Sequence[Any]) -> EngineChoice:
+    """The engine for some devices: on one processor the best there is, else MXNet, which alone knows the others."""
+    if list(contexts) == [mx.cpu()]:
+        return "auto"
+    return partial(MxnetEngine, contexts=contexts)
