@@ -246,10 +246,18 @@ def test_a_file_is_replaced_only_when_asked_and_only_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_name_as_long_as_names_may_be(tmp_path):
+    path = tmp_path / f"{'r' * 245}.html"
+    write_report(path, title="A", sections={}, prediction=PREDICTION)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_errors(tmp_path):
     simple = {"title": "A", "sections": {}, "prediction": PREDICTION}
     with pytest.raises(DataError, match=r"the folder '.*absent' is not there"):
         write_report(tmp_path / "absent" / "a.html", **simple)
+    with pytest.raises(ParameterError, match=r"write_report: title must be a text; got 5 \(int\)"):
+        write_report(tmp_path / "a.html", **(simple | {"title": 5}))
     with pytest.raises(ParameterError, match="the path of a file, not of a folder"):
         write_report(tmp_path, **simple, overwrite=True)
     with pytest.raises(DataError, match="features must have one row for each of 60 examples; got 2"):

@@ -14,7 +14,7 @@ import numpy as np
 
 from xfer2 import _report_page as page
 from xfer2 import visualization
-from xfer2._validation import parameter_error
+from xfer2._validation import check_kind, parameter_error
 from xfer2.exceptions import DataError
 from xfer2.uncertainty.evaluation import Evaluation, Figure
 from xfer2.uncertainty.predictions import Prediction
@@ -73,7 +73,7 @@ def write_report(path: str | os.PathLike[str], *, title: str, sections: Mapping[
     Raises
     ------
     ParameterError
-        The file is there already and `overwrite` is false.
+        `title` is no text, or the file is there already and `overwrite` is false.
     DataError
         The folder of `path` is not there, there are no examples, or labels, features or images do not fit the prediction.
 
@@ -87,6 +87,7 @@ def write_report(path: str | os.PathLike[str], *, title: str, sections: Mapping[
     ...     Path(folder, "report.html").read_text(encoding="utf-8")[:15]
     '<!DOCTYPE html>'
     """
+    check_kind(_OWNER, "title", title, str, "a text")
     target = _target(path, overwrite)
     if len(prediction) == 0:
         raise DataError(f"{_OWNER}: the prediction has no examples. Predict at least one.")
@@ -100,7 +101,7 @@ def write_report(path: str | os.PathLike[str], *, title: str, sections: Mapping[
         body.append(page.section("Left out", page.definitions({str(n): why for n, why in enumerate(prediction.skipped, 1)})))
     if figures:
         body.append(page.section("Figures", _figures_table(figures), page.paragraph(
-            f"Intervals are 95% bootstrap intervals over the {len(prediction):,} examples.")))
+            f"Intervals are 95% intervals for other examples like these {len(prediction):,}.")))
     drawings = _drawings(evaluation, history, gates) + _feature_map(prediction, evaluation, features)
     drawings += _examples(prediction, evaluation, images)
     if drawings:
@@ -124,7 +125,7 @@ def _target(path: str | os.PathLike[str], overwrite: bool) -> Path:
 
 
 def _write(target: Path, text: str) -> None:
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".xfer2-", dir=target.parent) as scratch:  # the name may be as long as they get
         file = Path(scratch, target.name)
         file.write_bytes(text.encode("utf-8", "replace"))  # names of files may be no text
         os.replace(file, target)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from xfer2 import Features, extract_features
+from xfer2._mxnet import mx
 
 MODEL = "zoo:cifar10-resnet28"
 
@@ -36,6 +37,18 @@ def test_a_pipe_gets_lines_of_csv_or_json(run, photos):
     last = json.loads(lines[-1])
     assert (len(lines), last["id"], last["label"]) == (60, "flower/29.jpg", "flower")
     np.testing.assert_allclose(last["dense0"], expected["dense0"][-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_pipe_counts_records_that_no_index_counts(run, tmp_path, photos, options):
+    writer = mx.recordio.MXRecordIO(str(tmp_path / "one.rec"), "w")
+    for number in range(10):
+        content = b"no image" if number == 3 else (photos / "china" / f"{number:02d}.jpg").read_bytes()
+        writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, float(number % 2), number, 0), content))
+    writer.close()
+    done = run("extract", "zoo:mnist-cnn", "one.rec", "--layers", "dense0", "-o", "-", *options)
+    assert (done.code, len(done.out.splitlines())) == (0, 9 if options else 10)
+    assert "xfer2: 1 of 10 images could not be read" in done.err
 
 
 def test_the_default_layer_is_what_the_head_reads(run, photos):

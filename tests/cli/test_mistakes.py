@@ -12,6 +12,8 @@ import pandas
 import pytest
 from PIL import Image
 
+from xfer2._mxnet import mx
+
 M = "zoo:mnist-cnn"
 
 
@@ -56,6 +58,8 @@ def files_below(folder):
     ("extract {m} {p} -o there.npz --resume", "--overwrite"),
     ("extract {m} {p} -o - --resume", "a name"),
     ("extract {m} big.csv -o -", "None of the 1 images"),
+    ("extract {m} bad.rec -o -", "None of the 1 images"),
+    ("extract {m} bad.rec -o - --json", "None of the 1 images"),
     ("extract {m} {p}", "--output"),
     ("extract {m} {p} -o f.npz --laers a", "--layers"),
     ("extract {m} empty -o f.npz", "holds no images"),
@@ -76,6 +80,15 @@ def files_below(folder):
     ("repurpose {m} {p} -o out --layers dens0", "dense0"),
     ("repurpose {m} {p} -o out --method fine-tune --layers conv0,dense0", "one layer"),
     ("repurpose {m} {p} -o out --method random-freeze --layers conv0", "xfer2 methods random-freeze"),
+    ("repurpose {m} {p} -o out --method fine-tune --pool max", "no --pool to choose; `xfer2 methods fine-tune` lists"),
+    ("repurpose {m} {p} -o out --method lwf --pool avg", "no --pool to choose"),
+    ("repurpose {m} {p} -o out --pool mean", "--pool must be one of avg, max, none"),
+    ("repurpose {m} {p} -o out --layers pool0 --set feature_layer_names=dense0",
+     "--layers and feature_layer_names are one parameter, said twice; leave one of them out"),
+    ("repurpose {m} {p} -o out --method fine-tune --layers pool0 --set transfer_layer_name=dense0", "said twice"),
+    ("repurpose {m} {p} -o out --pool avg --set pool=None", "--pool and pool are one parameter, said twice"),
+    ("repurpose {m} {p} -o out --batch-size 3 --set batch_size=4", "--batch-size and batch_size are one parameter"),
+    ("repurpose {m} {p} -o out --errors skip --set errors=raise", "said twice"),
     ("repurpose {m} {p} -o out --test loose", "no classes"),
     ("repurpose {m} {p} -o out --test other", "has the class 'dog'"),
     ("repurpose {m} {p} -o out --test {p}", "--test must be other images than those it learns from"),
@@ -116,6 +129,9 @@ def test_one_line_with_the_remedy(run, photos, saved, tmp_path, line, said):
     (tmp_path / "parameters.toml").write_text("parameters = 3\n")
     (tmp_path / "latin.toml").write_bytes(b'method = "\xff"\n')
     (tmp_path / "big.csv").write_text("nowhere.png,1\n")
+    writer = mx.recordio.MXRecordIO(str(tmp_path / "bad.rec"), "w")
+    writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, 1.0, 0, 0), b"no image"))
+    writer.close()
     before = files_below(tmp_path)
     done = run(*line.format(m=M, p=photos, s=saved).split())
     assert done.code == 2, done

@@ -143,6 +143,12 @@ def test_ndarrayiter_without_labels(network):
     assert labels is None
 
 
+def test_an_iterator_of_several_label_arrays_is_refused_with_their_names(network):
+    iterator = mx.io.NDArrayIter(ROWS, {"age": LABELS, "class": LABELS[::-1].copy()}, 4)
+    with pytest.raises(DataError, match=r"one label an example; this one gives 2 \(age, class\)\. Make an"):
+        list(open_batches(iterator, network))
+
+
 @pytest.mark.parametrize("size", [3, 4, 5, 7])
 @pytest.mark.parametrize("round_batch", [True, False])
 def test_csviter_gives_each_example_once_at_every_reading(network, tmp_path, size, round_batch):

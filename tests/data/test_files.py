@@ -209,6 +209,26 @@ def test_csv_with_labels(network, tmp_path, header, labels, expected):
     check_rows(found["fc"], expected_rows(network, [10, 90]))
 
 
+@pytest.mark.parametrize("header", ["image_name", "id", "img", "filepath", "Photograph", "file.path"])
+def test_a_first_row_that_names_no_image_is_a_header(tmp_path, header):
+    (tmp_path / "list.csv").write_text(f"{header},class\na.png,3\nb.png,7\n")
+    assert [(example.id, example.label) for example in open_examples(tmp_path / "list.csv").read()] == [
+        ("a.png", 3), ("b.png", 7)]
+
+
+def test_a_first_row_that_may_name_an_image_is_none(tmp_path):
+    (tmp_path / "first").write_bytes(png(1))  # images may have no suffix
+    for rows in ("gone.png,1\na.png,2\n", "first,1\na.png,2\n", "gone,1\nmissing,2\n"):
+        (tmp_path / "list.csv").write_text(rows)
+        assert [example.label for example in open_examples(tmp_path / "list.csv").read()] == [1, 2]
+
+
+def test_quotes_after_a_space_are_no_part_of_a_label(tmp_path):
+    (tmp_path / "list.csv").write_text('a.png, "bee, wild"\n"b.png",  "wasp"\n')
+    assert [(example.id, example.label) for example in open_examples(tmp_path / "list.csv").read()] == [
+        ("a.png", "bee, wild"), ("b.png", "wasp")]
+
+
 def test_csv_of_paths_alone_relative_to_the_csv_and_absolute(network, tmp_path, monkeypatch):
     add_image(tmp_path / "a.png", 10)
     add_image(tmp_path / "other" / "b.png", 60)

@@ -62,6 +62,32 @@ def test_texts_kept_as_objects_are_saved_without_pickle(tmp_path, file):
         features.save(tmp_path / f"2{file}")
 
 
+@pytest.mark.parametrize("file", ["f.npz", "f.parquet", "folder"])
+@pytest.mark.parametrize(("labels", "said"), [(["x", 1, 2], "mixed types"), ([None, "a", "b"], "mixed types"),
+                                              ([2**70, 1, 2], "int"), ([None] * 3, "NoneType"), ([1j, 2, 3], "complex128")])
+def test_labels_that_no_file_can_hold_are_refused(tmp_path, file, labels, said):
+    features = some_features()
+    features.labels = np.array(labels, complex if said == "complex128" else object)
+    with pytest.raises(DataError, match=f"Labels of {said} cannot be saved; make them all texts, or all numbers"):
+        features.save(tmp_path / file)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file", ["f.npz", "folder"])
+@pytest.mark.parametrize("labels", [np.array(["2020", "2021", "2022"], "M8[Y]"), np.array([3, 7, 3], object)])
+def test_dates_and_numbers_kept_as_objects_are_saved(tmp_path, file, labels):
+    some_features(labels).save(tmp_path / "f.parquet")
+    assert len(pandas.read_parquet(tmp_path / "f.parquet")["label"].unique()) == len(np.unique(labels))
+    features = some_features(labels)
+    features.save(tmp_path / file)
+    check_same(Features.load(tmp_path / file), features)
+
+
+def test_ids_of_mixed_types_do_not_fit_a_table(tmp_path):
+    with pytest.raises(DataError, match=r"A column of 'f.parquet' holds values of another type"):
+        Features({"fc": np.zeros((2, 1))}, None, ["a", 1]).save(tmp_path / "f.parquet")
+
+
 def test_labels_of_another_type_further_down_do_not_fit_a_table(tmp_path):
     parts = [Features({"fc": np.zeros((2, 1))}, np.array(labels), range(2)) for labels in ([0, 1], [0.5, 1.5])]
     with pytest.raises(DataError, match=r"A column of 'f.parquet' holds values of another type .*write .npz or .csv"):

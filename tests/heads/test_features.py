@@ -171,7 +171,7 @@ def test_rotation_keeps_products_and_leads_back(rows):
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])
 def test_one_logit_becomes_two(shape):
     logits = np.array([1.5, -2.0, 0.0]).reshape(shape)
-    np.testing.assert_array_equal(two_columns(logits), [[0, 1.5], [0, -2], [0, 0]])
+    np.testing.assert_array_equal(two_columns(logits), [[-0.75, 0.75], [1, -1], [0, 0]])
 
 
 @pytest.mark.parametrize("columns", [2, 5])

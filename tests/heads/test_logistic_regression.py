@@ -218,7 +218,7 @@ def test_scales_of_features_do_not_matter(columns):
     np.testing.assert_allclose(scaled.predict_proba(X * scales), plain.predict_proba(X), atol=1e-5)
 
 
-def test_a_class_with_one_row_leaves_C_at_its_default():
+def test_one_class_with_several_rows_leaves_C_at_its_default():
     X, y = sample(30, 5, 2)
     y[:] = 0
     y[7] = 1
@@ -303,3 +303,25 @@ def test_class_weights_go_to_the_classes_they_name():
         LogisticRegressionHead(class_weight={"c": 2}).fit(features, labels)
     with pytest.raises(ParameterError, match="class_weight must be one of None, 'balanced'; got 'foo'"):
         LogisticRegressionHead(class_weight="foo").fit(features, labels)
+
+
+def test_a_row_alone_in_its_class_does_not_end_the_choice_for_the_others():
+    X, y = load_digits(return_X_y=True)
+    rows = np.append(np.flatnonzero(y < 9)[:200], np.flatnonzero(y == 9)[0])
+    head = LogisticRegressionHead(random_state=0).fit(X[rows], y[rows])
+    without = LogisticRegressionHead(random_state=0).fit(X[rows[:-1]], y[rows[:-1]])
+    assert head.cv_log_loss_[head.C_] == min(head.cv_log_loss_.values())
+    assert head.C_ == without.C_ > 0.01
+    assert head.classes_.tolist() == list(range(10))
+    assert head.score(X[y < 9][200:], y[y < 9][200:]) > 0.85
+
+
+def test_class_weights_count_where_C_is_chosen():
+    X, y = make_classification(300, 20, n_informative=5, weights=[0.94], class_sep=0.8, random_state=3)
+    head = LogisticRegressionHead(class_weight="balanced", random_state=0).fit(X, y)
+    work = LogisticRegressionHead(head.C_, class_weight="balanced", random_state=0).fit_folds(X, y)
+    weights = 1 / np.bincount(y)[y]
+    expected = np.mean([log_loss(y[fold.held_out], softmax(two_columns(fold.logits(work.X[fold.held_out])), axis=1),
+                                 sample_weight=weights[fold.held_out]) for fold in work.folds])
+    assert head.cv_log_loss_[head.C_] == pytest.approx(expected, rel=1e-2)
+    assert head.C_ != LogisticRegressionHead(random_state=0).fit(X, y).C_

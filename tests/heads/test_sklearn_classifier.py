@@ -67,7 +67,7 @@ def test_margins_without_calibration_are_logits():
     np.testing.assert_allclose(head.predict_proba(X[TEST]), softmax(head.estimator_.decision_function(X[TEST]), axis=1))
 
 
-def test_probabilities_of_zero_have_finite_logits():
+def test_probabilities_of_zero_have_a_finite_logarithm():
     head = SklearnHead(FOREST, random_state=0).fit(X[TRAIN], Y[TRAIN])
     plain = head.estimator_.predict_proba(X[TEST])
     assert (plain == 0).any()
@@ -77,7 +77,6 @@ def test_probabilities_of_zero_have_finite_logits():
     assert head.temperature_ == pytest.approx(expected)
     assert head.temperature_ < 1  # votes of trees are not sure enough
     prediction = head.predict_uncertainty(X[TEST])
-    np.testing.assert_allclose(prediction.logits, logits / expected)
     np.testing.assert_allclose(prediction.probabilities, softmax(logits / expected, axis=1))
     np.testing.assert_array_equal(head.predict(X[TEST]), head.estimator_.predict(X[TEST]))
     assert log_loss(Y[TEST], prediction.probabilities) < log_loss(Y[TEST], plain)
@@ -123,7 +122,7 @@ def test_labels_are_strings(estimator):
 def test_two_classes_have_two_columns():
     head = SklearnHead(GaussianNB(), random_state=0).fit(X[TRAIN], np.where(Y[TRAIN] < 5, "low", "high"))
     prediction = head.predict_uncertainty(X[TEST])
-    assert prediction.probabilities.shape == prediction.logits.shape == (600, 2)
+    assert prediction.probabilities.shape == (600, 2)
     np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1)
     np.testing.assert_array_equal(prediction.labels, head.predict(X[TEST]))
 
@@ -179,3 +178,36 @@ def test_a_classifier_that_a_part_is_too_small_for_is_left_as_it_is_with_a_warni
     with pytest.warns(RuntimeWarning, match="not calibrated, as the classifier cannot be fitted to a part of the 15 rows"):
         head = SklearnHead(folded).fit(X[rows], Y[rows])
     np.testing.assert_array_equal(head.predict_proba(X[TEST]), clone(folded).fit(X[rows], Y[rows]).predict_proba(X[TEST]))
+
+
+class Reversed(LogisticRegression):
+    """A classifier whose columns are in another order than the sorted labels."""
+
+    def fit(self, X, y):
+        super().fit(X, y)
+        self.classes_ = self.classes_[::-1]
+        return self
+
+    def predict_proba(self, X):
+        return softmax(X @ self.coef_.T + self.intercept_, axis=1)[:, ::-1]
+
+
+@pytest.mark.parametrize("calibrate", [True, False])
+def test_columns_follow_the_classes_whatever_order_the_classifier_has(calibrate):
+    plain, other = (SklearnHead(kind(max_iter=2000), calibrate=calibrate, random_state=0).fit(X[TRAIN] / 16, Y[TRAIN])
+                    for kind in (LogisticRegression, Reversed))
+    np.testing.assert_allclose(other.predict_proba(X[TEST] / 16), plain.predict_proba(X[TEST] / 16), atol=1e-6)
+    assert other.temperature_ == pytest.approx(plain.temperature_)
+
+
+def test_a_classifier_that_knows_other_classes_is_refused():
+    head = SklearnHead(FOREST, calibrate=False).fit(X[TRAIN], Y[TRAIN])
+    head.estimator_.classes_ = np.arange(1, 11)
+    with pytest.raises(ParameterError, match="a classifier whose classes_ are the labels"):
+        head.predict_proba(X[TEST])
+
+
+def test_logarithms_of_probabilities_are_no_logits():
+    assert SklearnHead(GaussianNB(), random_state=0).fit(X[TRAIN], Y[TRAIN]).predict_uncertainty(X[TEST]).logits is None
+    margins = SklearnHead(LinearSVC(), random_state=0).fit(X[TRAIN] / 16, Y[TRAIN])
+    assert margins.predict_uncertainty(X[TEST] / 16).logits.shape == (600, 10)

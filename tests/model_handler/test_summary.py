@@ -1,8 +1,11 @@
 """The table: counts against numbers worked out by hand, columns, what is unknown; and the differences of two networks."""
 
+from dataclasses import replace
+
 import pytest
 from helpers import chain_symbol, small_networks, with_values
 
+from xfer2 import Preprocessing
 from xfer2._mxnet import mx
 from xfer2.model_handler import ModelHandler, params, sources, summary
 
@@ -119,3 +122,13 @@ def test_differences_of_values_shapes_and_attributes():
     lines = ModelHandler(old).diff(ModelHandler(old).replace_head(5, seed=0)).splitlines()
     assert lines[0] == "~ fc2: num_hidden 3 -> 5"
     assert "~ fc2_weight: shape (3, 6) -> (5, 6)" in lines
+
+
+def test_differences_of_how_images_are_seen():
+    bare = NETWORKS["chain"]
+    one = replace(bare, preprocessing=Preprocessing((3, 8, 8), mean=(1.0, 2.0, 3.0)))
+    two = replace(bare, preprocessing=Preprocessing((3, 8, 8), color="BGR", mean=(3.0, 2.0, 1.0)))
+    assert summary.differences(bare, one) == "~ preprocessing: none -> given"
+    assert summary.differences(one, bare) == "~ preprocessing: given -> none"
+    assert ModelHandler(one).diff(two) == "~ preprocessing: color RGB -> BGR; mean (1.0, 2.0, 3.0) -> (3.0, 2.0, 1.0)"
+    assert ModelHandler(one).diff(one) == ""

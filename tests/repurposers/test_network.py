@@ -185,7 +185,7 @@ def test_of_the_views_the_first_is_the_image_itself_and_training_sees_them_all(t
     images, labels = bright_channels(12)
     augment = Augmentation(flip=True, shift=2)
     features, shapes = _examples.read_examples(
-        "test", network, images, labels, ("stem",), ("data",), None, 5, "raise", str(tmp_path), 3, augment, 0)
+        "test", network, images, labels, ("stem",), ("data",), "mxnet", 5, "raise", str(tmp_path), 3, augment, 0)
     assert shapes == {"data": (3, 8, 8)}
     assert features.labels.tolist() == np.repeat(labels, 3).tolist()
     np.testing.assert_array_equal(features["data"][::3], images)

@@ -11,6 +11,7 @@ from sklearn.datasets import load_sample_images
 
 import xfer2
 from xfer2.exceptions import ImageError
+from xfer2.uncertainty.ood import out_of_distribution_scores
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +189,25 @@ def test_a_report_says_lines_that_do_it_again(tmp_path):
     written = "\n".join(line for line in lines.splitlines() if "= ..." not in line)
     exec(compile(written, "report", "exec"), known)
     assert known["repurposer"].score(images, labels) > 0.5
+
+
+def test_labels_beside_images_of_which_some_are_skipped(tmp_path):
+    for number in range(12):
+        Image.fromarray(np.full((28, 28), 20 * number, np.uint8)).save(tmp_path / f"{number:02d}.png")
+    (tmp_path / "03.png").write_bytes(b"no image")
+    labels = np.array(["dark", "bright"] * 6)
+    repurposer = xfer2.LrRepurposer("zoo:mnist-cnn", "dense0", errors="skip").fit(tmp_path, labels)
+    predicted = repurposer.predict(tmp_path)
+    assert repurposer.score(tmp_path, labels) == (predicted == np.delete(labels, 3)).mean()
+    assert len(repurposer.evaluate(tmp_path, labels)) == 11
+    repurposer.report(tmp_path.parent / "report.html", tmp_path, labels)
+    assert f"repurposer.fit({str(tmp_path)!r}, labels)" in html.unescape((tmp_path.parent / "report.html").read_text())
+
+
+def test_the_energy_of_two_classes_does_not_depend_on_their_order():
+    random = np.random.default_rng(0)
+    images = random.integers(0, 255, (40, 28, 28), dtype=np.uint8)
+    names = np.array(["ant", "bee"] * 20)
+    energies = [out_of_distribution_scores(xfer2.LrRepurposer("zoo:mnist-cnn", "dense0", random_state=0).fit(
+        images, labels).predict_uncertainty(images))["energy"] for labels in (names, np.where(names == "ant", "bee", "ant"))]
+    np.testing.assert_allclose(*energies, atol=1e-6)

@@ -5,7 +5,7 @@ import pytest
 from training.test_loop import Recorder, runtime_warning, separable, small_block, values
 
 from xfer2._mxnet import mx
-from xfer2.exceptions import DataError, TrainingError
+from xfer2.exceptions import DataError, ModelError, TrainingError
 from xfer2.training import parameters
 from xfer2.training.callbacks import Callback
 from xfer2.training.loop import Trainer
@@ -44,6 +44,62 @@ def test_frozen_statistics_are_not_measured():
     parameters.measure_statistics(block, [[separable()[0]]], mx.cpu())
     for name, value in values(block).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+class Siamese(nn.HybridBlock):
+    """Puts one BatchNorm on two inputs."""
+
+    def __init__(self, momentum):
+        super().__init__(prefix="siamese_")
+        with self.name_scope():
+            self.norm, self.dense = nn.BatchNorm(in_channels=2, momentum=momentum), nn.Dense(3, in_units=2)
+
+    def hybrid_forward(self, F, one, other):
+        return self.dense(F.abs(self.norm(one) - self.norm(other)))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_statistics_of_a_layer_that_is_used_twice_are_those_of_a_long_training(momentum):
+    (one, codes), kept = separable(), []
+    for settings in ({"epochs": 2, "average_last": 2}, {"epochs": 150}):
+        block = Siamese(momentum)
+        block.initialize()
+        Trainer(block, batch_size=90, random_state=0, **settings).fit([one, one + 3], codes)
+        kept.append([block.norm.running_mean.data().asnumpy(), block.norm.running_var.data().asnumpy()])
+    np.testing.assert_allclose(*kept, rtol=1e-4)
+    assert (one.mean(axis=0) - 0.01 < kept[0][0]).all()
+    assert (kept[0][0] < one.mean(axis=0) + 3.01).all()
+
+
+@pytest.mark.parametrize("settings", [{"momentum": 1.0}, {"scale": False, "center": False}])
+def test_statistics_that_training_does_not_write_stay(settings):
+    block = nn.HybridSequential()
+    block.add(nn.BatchNorm(in_channels=2, **settings), nn.Dense(3, in_units=2))
+    block.initialize()
+    block[0].running_mean.set_data(mx.nd.array([2, 3]))
+    Trainer(block, epochs=3, average_last=2, random_state=0).fit(*separable())
+    assert block[0].running_mean.data().asnumpy().tolist() == [2, 3]
+    assert block[0].running_var.data().asnumpy().tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_mean_does_not_depend_on_draws_before_nor_on_a_stop_after_the_last_epoch(stops):
+    class Stop(Callback):
+        def on_epoch_end(self, trainer, record):
+            trainer.stop = stops and record["epoch"] == 4
+
+    found = []
+    for seed in (5, 77):
+        mx.random.seed(0)
+        block = nn.HybridSequential(prefix="net_")
+        block.add(nn.Dropout(0.5), nn.Dense(8, in_units=2), nn.BatchNorm(in_channels=8), nn.Dense(3, in_units=8))
+        block.initialize(mx.init.Xavier())
+        mx.random.seed(seed)
+        trainer = Trainer(block, epochs=4, batch_size=30, average_last=3, callbacks=[Stop()], random_state=0)
+        assert trainer.fit(*separable()).averaged_ == 3
+        found.append([parameter.data().asnumpy() for parameter in block.collect_params().values()])
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("channels", [8, 16])
@@ -178,3 +234,39 @@ def test_a_last_step_that_diverges_is_told():
 
     with pytest.raises(TrainingError, match="diverged in the last step of epoch 1"):
         Explodes(small_block(), epochs=1, batch_size=90).fit(*separable())
+
+
+class Fails(nn.HybridBlock):
+    """Computes an example, and no batch: shapes do not fit, or a matrix has no root, which MXNet finds late."""
+
+    def __init__(self, late):
+        super().__init__()
+        self.late = late
+        with self.name_scope():
+            self.dense, self.shift = nn.Dense(3, in_units=2), self.params.get("shift", shape=(1, 3), init="zeros")
+
+    def hybrid_forward(self, F, inputs, shift):
+        if not self.late:
+            return self.dense(inputs) + shift
+        root = F.linalg.potrf(30 * F.eye(2) - F.dot(inputs, inputs, transpose_a=True))
+        return F.broadcast_add(self.dense(inputs), F.broadcast_mul(root.sum().reshape((1, 1)), shift))
+
+
+@pytest.mark.parametrize(("make", "loss", "said"), [
+    (lambda: Fails(False), None, r"expected \[9,3\], got \[1,3\]"), (lambda: Fails(True), None, "spotrf failed"),
+    (small_block, lambda outputs, targets, weights: mx.nd.ones(9), "Cannot differentiate")])
+def test_what_mxnet_cannot_train_is_told_in_one_line(make, loss, said):
+    block = make()
+    block.initialize(force_reinit=True)
+    with pytest.raises(ModelError, match=f"^MXNet cannot train the network: .*{said}") as caught:
+        Trainer(block, loss=loss, random_state=0).fit(*separable(9))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_of_mxnet_in_a_callback_is_the_callbacks_own():
+    class Wrong(Callback):
+        def on_step_end(self, trainer, step, loss):
+            mx.nd.dot(mx.nd.ones((2, 3)), mx.nd.ones((2, 3)))
+
+    with pytest.raises(mx.MXNetError):
+        Trainer(small_block(), epochs=1, callbacks=[Wrong()]).fit(*separable(9))

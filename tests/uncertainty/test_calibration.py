@@ -67,6 +67,15 @@ def test_a_label_outside_the_classes_counts_as_wrong():
     assert expected_calibration_error(["ant"], [[0.2, 0.8]], ["bee", "wasp"]) == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize("measure", [brier_score, expected_calibration_error, adaptive_calibration_error,
+                                     negative_log_likelihood])
+def test_labels_in_objects_are_what_they_hold_and_columns_of_them_are_refused(measure):
+    labels, chances = sample(0)
+    assert measure(np.array(labels, object), chances, np.array(CLASSES, object)) == measure(labels, chances, CLASSES)
+    with pytest.raises(DataError, match=r"got labels of shape \(\d+, 1\)"):
+        measure(np.reshape(labels, (-1, 1)), chances, CLASSES)
+
+
 def test_overconfidence_is_found():
     random = np.random.default_rng(0)
     labels = (random.uniform(size=20_000) < 0.7).astype(int)
@@ -83,7 +92,8 @@ def test_negative_log_likelihood_is_that_of_loops(seed):
 
 
 def test_probability_zero_of_the_truth_is_finite_and_large():
-    assert 700 < negative_log_likelihood([1], [[1.0, 0.0]], [0, 1]) < 710
+    losses = [negative_log_likelihood([1], np.array([[1.0, 0.0]], kind), [0, 1]) for kind in ("float32", "float64", int)]
+    assert losses == pytest.approx([87.3365] * 3)
 
 
 def test_columns_follow_the_classes_given_not_their_order():

@@ -306,3 +306,15 @@ def test_a_randomised_set_does_not_depend_on_the_rows_it_comes_with(method):
     np.testing.assert_array_equal(sets.predict(Prediction(chances[300:600][order], classes, range(300))), whole[:300][order])
     assert len(np.unique(whole[300:], axis=0)) > 1  # each of those that are alike has a draw of its own
     assert empirical_coverage(whole, labels[300:], classes) > 0.72
+
+
+def test_rows_with_names_draw_each_their_own_one_by_one_too():
+    random = np.random.default_rng(0)
+    chances, classes = np.tile([0.6, 0.3, 0.1], (400, 1)), np.arange(3)
+    labels = (chances.cumsum(axis=1) > random.random((400, 1))).argmax(axis=1)
+    names = [f"{number}.png" for number in range(400)]
+    sets = ConformalSets(0.8, "aps", random_state=0).fit(Prediction(chances[:200], classes, names[:200]), labels[:200])
+    alone = np.concatenate([sets.predict(Prediction(chances[:1], classes, [name])) for name in names[200:]])
+    assert len(np.unique(alone, axis=0)) > 1
+    assert 0.7 < empirical_coverage(alone, labels[200:], classes) < 0.9
+    np.testing.assert_array_equal(sets.predict(Prediction(chances[200:], classes, names[200:])), alone)

@@ -76,3 +76,25 @@ def test_labels_that_come_as_objects_are_of_the_classes_type_and_come_back(class
     evaluation = Evaluation(prediction, np.array(classes, object))
     assert evaluation.labels.dtype == prediction.classes.dtype
     assert Evaluation.from_bytes(evaluation.to_bytes()).labels.tolist() == classes
+
+
+def test_intervals_of_accuracy_have_a_width_where_all_is_right():
+    told = Prediction(np.tile([0.9, 0.1], (10, 1)), np.array(["bee", "wasp"]), range(10))
+    figure = Evaluation(told, np.array(["bee"] * 10)).figures()["accuracy"]
+    assert figure.value == 1
+    assert figure.high == pytest.approx(1)
+    assert figure.low == pytest.approx(0.7225, abs=1e-4)  # Wilson's for 10 of 10
+    assert Evaluation(told, np.array(["wasp"] * 10)).figures()["accuracy"].high == pytest.approx(0.2775, abs=1e-4)
+
+
+def test_the_interval_of_the_calibration_error_holds_the_true_error():
+    held = []
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        chances = random.uniform(0.5, 1, 400)
+        right = random.uniform(size=400) < chances - 0.1  # 10 points too sure, everywhere
+        told = Prediction(np.stack([chances, 1 - chances], axis=1), np.array([0, 1]), range(400))
+        figure = Evaluation(told, np.where(right, 0, 1)).figures()["expected_calibration_error"]
+        assert 0 <= figure.low <= figure.high
+        held.append(figure.low <= 0.1 <= figure.high)
+    assert np.mean(held) > 0.8

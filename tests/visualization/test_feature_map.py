@@ -47,6 +47,14 @@ def test_many_classes_have_a_colorbar_and_no_legend():
     np.testing.assert_array_equal(np.sort(ax.collections[0].get_array()), np.arange(30))
 
 
+def test_classes_of_long_names_are_told_apart():
+    names = np.array(["Northern_red_oak_leaf", "Northern_white_oak_leaf", "Northern_pin_oak_leaf"])
+    legend = plot_feature_map(FEATURES, names[np.arange(30) % 3]).get_legend()
+    assert len({text.get_text() for text in legend.get_texts()}) == 3
+    ax = plot_feature_map(FEATURES, [f"Northern_{letter}_oak" for letter in "abcdefghijklmno"] * 2)
+    assert len({text.get_text() for text in ax.collections[0].colorbar.ax.get_yticklabels()}) == 9
+
+
 @pytest.mark.parametrize(("features", "labels", "message"), [
     (FEATURES[:, :1], LABELS, r"at least \(3, 2\); got \(30, 1\)"),
     (np.where(FEATURES > 9, np.nan, FEATURES), LABELS, "must be finite"),

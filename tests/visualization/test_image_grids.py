@@ -43,6 +43,12 @@ def test_without_labels_titles_are_ids(told):
     assert titles(plot_predictions({2: IMAGES[2], 0: IMAGES[0]}, told)) == ["c.png", "a.png"]
 
 
+def test_long_ids_are_told_apart(told):
+    ids = [f"photographs/of/{name}/in/the/garden.png" for name in ("bees", "wasp", "flies", "ants")]
+    assert len(set(titles(plot_predictions(IMAGES, type(told)(told.probabilities, told.classes, ids))))) == 4
+    assert titles(plot_predictions(IMAGES[:1], type(told)(told.probabilities[:1], told.classes, [""]))) == [""]
+
+
 def test_most_uncertain_and_most_confidently_wrong(told, truth, given):
     assert titles(plot_most_uncertain(IMAGES, told, count=2, ax=given)) == ["c.png", "d.png"]
     ax = plot_most_confidently_wrong(dict(enumerate(IMAGES)), told, truth)
@@ -59,12 +65,16 @@ def test_names_are_shortened_and_no_mathematics_is_read_into_them(told):
     assert all(len(name.replace("\\$", "$")) <= 12 for name in names)
 
 
-def test_texts_do_not_overlap_at_the_reports_size(told, truth, given):
-    classes = np.array(["German_shepherd_dog", "German_shepherd_cat", "German_shepherd_wasp"])
+@pytest.mark.parametrize("classes", [["German_shepherd_dog", "German_shepherd_cat", "German_shepherd_wasp"],
+                                     ["Northern_red_oak_leaf", "Northern_white_oak_leaf", "Northern_pin_oak_leaf"]])
+def test_texts_differ_and_do_not_overlap_at_the_reports_size(told, truth, given, classes):
+    classes = np.array(classes)
     names = dict(zip(told.classes, classes, strict=True))
     ax = plot_predictions(IMAGES, type(told)(told.probabilities, classes, told.ids), labels=[names[one] for one in truth],
                           ax=given)
     ax.figure.draw_without_rendering()
+    assert len({name for shown, _, _ in bars_of(ax) for name in shown}) == 3
+    assert {title.rpartition(" ")[2] for title in titles(ax)} <= set(bars_of(ax)[0][0])
     boxes = [text.get_window_extent() for axes in [ax, *ax.child_axes] for text in axes.texts]
     assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
     assert all(ax.figure.bbox.padded(1).containsx(box.x1) for box in boxes)

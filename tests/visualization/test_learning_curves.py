@@ -37,6 +37,12 @@ def test_other_columns_and_a_narrow_range_of_them():
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == ("shots", "loss", "linear")
 
 
+def test_groups_of_long_names_are_told_apart():
+    names = ["NeuralNetworkFineTuneRepurposer", "NeuralNetworkRandomFreezeRepurposer"]
+    legend = plot_learning_curves(pd.DataFrame({"examples": [5, 5], "accuracy": [0.5, 0.6], "method": names})).get_legend()
+    assert len({text.get_text() for text in legend.get_texts()}) == 2
+
+
 def test_a_missing_column_is_named():
     with pytest.raises(DataError, match=r"plot_learning_curves: the table needs a column 'seed'; it has \['method'"):
         plot_learning_curves(REPEATS, group="seed")

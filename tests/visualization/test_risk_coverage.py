@@ -35,6 +35,12 @@ def test_no_measure_is_an_error():
         plot_risk_coverage({}, WRONG)
 
 
+def test_measures_of_long_names_are_told_apart():
+    ax = plot_risk_coverage(dict.fromkeys(["mahalanobis distance, layer 1, tied covariance",
+                                           "mahalanobis distance, layer 2, tied covariance"], MEASURES["entropy"]), WRONG)
+    assert len({line.get_label() for line in ax.get_lines()}) == 3
+
+
 def test_names_that_matplotlib_would_read_otherwise_are_in_the_legend():
     ax = plot_risk_coverage({"_hidden": MEASURES["entropy"], "$\\bad{$": MEASURES["distance"]}, WRONG)
     ax.figure.draw_without_rendering()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -86,18 +87,27 @@ def _stream(network: Any, data: str, names: list[str], settings: dict[str, Any],
     from xfer2.data.batches import open_batches
     from xfer2.features.extractor import extract_parts, pruned
     from xfer2.features.files import write_csv
+    from xfer2.features.store import Features
 
     wanted = pruned(network, tuple(names))
     batches = open_batches(data, wanted, None, settings["batch_size"], settings["errors"], "xfer2 extract")
-    parts = extract_parts(network, batches, tuple(names), settings["pool"], most=1)
+    printed = 0
+
+    def parts() -> Iterator[Features]:
+        nonlocal printed
+        for part in extract_parts(network, batches, tuple(names), settings["pool"], most=1):
+            yield part
+            printed += len(part)
+
     if not as_json:
-        write_csv(sys.stdout, lambda: parts)
+        write_csv(sys.stdout, parts)
     else:
-        for part in parts:
+        for part in parts():
             for row in range(len(part)):
                 line = {"id": part.ids[row], "label": None if part.labels is None else part.labels[row],
                         **{name: part[name][row] for name in part.layers}}
                 print(json.dumps(plain(line)))
-    if batches.skipped and len(batches.skipped) == batches.size:
-        raise DataError(f"None of the {batches.size} images of {data!r} can be read; the first: {batches.skipped[0]}")
-    say_skipped(batches.skipped, batches.size or len(batches.skipped))
+    if not printed:
+        raise DataError(f"None of the {len(batches.skipped)} images of {data!r} can be read; the first: "
+                        f"{batches.skipped[0]}")
+    say_skipped(batches.skipped, printed + len(batches.skipped))

@@ -40,8 +40,10 @@ from xfer2.repurposers._registry import Method, get_method, parameters_of
 OWNER = "xfer2 repurpose"
 _KINDS: dict[str, tuple[Any, str]] = {"hold_out": (Real, "a number"), "seed": (int, "a whole number"),
                                       "batch_size": (int, "a whole number")}  # the others are texts
-_DEFAULTS: dict[str, Any] = {"method": "lr", "layers": None, "pool": "avg", "test": None, "hold_out": 0.2, "seed": 0,
-                             "batch_size": None, "errors": "skip"}
+_DEFAULTS: dict[str, Any] = {"method": "lr", "layers": None, "pool": None, "test": None, "hold_out": 0.2, "seed": 0,
+                             "batch_size": None, "errors": None}
+_SAME = {"feature_layer_names": "layers", "transfer_layer_name": "layers", "pool": "pool", "batch_size": "batch_size",
+         "errors": "errors"}  # parameters, and the options that say them; --seed says more than random_state
 
 
 def repurpose(model: Model, data: Data,
@@ -139,10 +141,16 @@ def _make(method: Method, model: str, options: dict[str, Any], parameters: dict[
         if name not in known:
             raise ParameterError(f"{OWNER}: the method {method.name!r} has no parameter {name!r}. Nearest: "
                                  f"{', '.join(nearest(name, known))}. `xfer2 methods {method.name}` lists all.")
+        if name in _SAME and options[_SAME[name]] is not None:
+            raise ParameterError(f"{OWNER}: --{_SAME[name].replace('_', '-')} and {name} are one parameter, said twice; "
+                                 "leave one of them out.")
+    if options["pool"] is not None and "pool" not in known:
+        raise ParameterError(f"{OWNER}: the method {method.name!r} pools nothing, so there is no --pool to choose; "
+                             f"`xfer2 methods {method.name}` lists its parameters.")
     network, default = _models.read_model(model)
     values = {"random_state": options["seed"], "batch_size": options["batch_size"],
-              "errors": check_errors(options["errors"]),
-              "pool": _models.chosen_pool(options["pool"])}
+              "errors": check_errors("skip" if options["errors"] is None else options["errors"]),
+              "pool": _models.chosen_pool("avg" if options["pool"] is None else options["pool"])}
     values = {name: value for name, value in values.items() if name in known and value is not None}
     if "feature_layer_names" in known:
         values["feature_layer_names"] = _models.chosen_layers(network, options["layers"], default)

@@ -17,7 +17,8 @@ from xfer2._mxnet import mx
 from xfer2.data.images import EXTENSIONS
 from xfer2.exceptions import DataError
 
-_HEADER_NAMES = frozenset({"path", "file", "filename", "image", "image_path"})
+_HEADER_NAMES = frozenset({"path", "file", "file_name", "filename", "file_path", "filepath", "image", "image_path",
+                           "image_name", "image_file", "image_id", "img", "img_path", "img_name", "name", "id"})
 
 
 class Example(NamedTuple):
@@ -164,13 +165,18 @@ def _images_below(folder: Path) -> list[Path]:
 
 
 def _in_csv(path: Path) -> list[Example]:
-    """Rows of (path[, label]); paths are relative to the CSV. A first row named path, file or image is a header."""
+    """Rows of (path[, label]); paths are relative to the CSV.
+
+    A first row is a header where it begins with a name that columns of paths have, or where it names no image and the second
+    row does.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row and any(cell.strip() for cell in row)]
+            rows = [row for row in csv.reader(file, skipinitialspace=True) if row and any(cell.strip() for cell in row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{str(path)!r} cannot be read as CSV: {error}.") from error
-    if rows and rows[0][0].strip().lower() in _HEADER_NAMES:
+    images = [_is_image(path.parent / row[0].strip()) for row in rows[:2]]
+    if rows and (rows[0][0].strip().lower() in _HEADER_NAMES or images == [False, True]):
         rows = rows[1:]
     if not rows:
         raise DataError(f"The list {str(path)!r} names no images.")
@@ -181,6 +187,11 @@ def _in_csv(path: Path) -> list[Example]:
     labels = _as_numbers([row[1].strip() for row in rows]) if widths == {2} else [None] * len(rows)
     return [Example(row[0].strip(), label, repr(str(path.parent / row[0].strip())), path.parent / row[0].strip())
             for row, label in zip(rows, labels, strict=True)]
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a path is called as images are, or is there: files without a suffix may be images too."""
+    return path.suffix.lower() in EXTENSIONS or os.path.isfile(path)
 
 
 def _as_numbers(texts: list[str]) -> list[Any]:

@@ -62,6 +62,10 @@ def read_iterator(iterator: Any) -> Iterator[tuple[list[np.ndarray], np.ndarray 
     """The batches of a DataIter from its first example on: inputs, and labels where it has them."""
     _check_gives_all(iterator)
     for batch in _rewound(_whole_iterator(iterator)):
+        if len(batch.label or ()) > 1:
+            names = ", ".join(str(one[0]) for one in getattr(iterator, "provide_label", None) or ())
+            raise DataError(f"A {type(iterator).__name__} must give one label an example; this one gives {len(batch.label)}"
+                            f"{names and f' ({names})'}. Make an iterator with one of them.")
         kept = batch.data[0].shape[0] - (batch.pad or 0)
         yield ([array.asnumpy()[:kept] for array in batch.data],
                batch.label[0].asnumpy()[:kept] if batch.label else None)

@@ -86,16 +86,23 @@ def writing(target: str | os.PathLike[str]) -> Iterator[None]:
 
 def content(array: np.ndarray) -> memoryview:
     """An array's values as bytes, none of one without values."""
-    return np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
 def storable(labels: np.ndarray) -> np.ndarray:
-    """Labels as a file without pickle can hold them: texts that are kept as objects become NumPy's texts."""
-    if labels.dtype.kind != "O":
-        return labels
-    if all(isinstance(label, str) for label in labels):
-        return labels.astype(str)
-    raise DataError("Labels of mixed types cannot be saved; make them all numbers or all texts.")
+    """Labels as a file without pickle can hold them: texts or numbers that are kept as objects become NumPy's.
+
+    Raises
+    ------
+    DataError
+        They are of several types, or of one that is no text, number or date.
+    """
+    kinds = {str if isinstance(label, str) else type(label) for label in labels} if labels.dtype.kind == "O" else set()
+    plain = np.array(labels.tolist()) if len(kinds) == 1 and kinds <= {str, bool, int, float} else labels
+    if plain.dtype.kind not in "biufSUMm":
+        found = "mixed types" if len(kinds) > 1 else next((kind.__name__ for kind in kinds), plain.dtype)
+        raise DataError(f"Labels of {found} cannot be saved; make them all texts, or all numbers of at most 64 bits.")
+    return plain
 
 
 def _to_parquet(path: str, parts: Parts) -> None:
@@ -105,10 +112,13 @@ def _to_parquet(path: str, parts: Parts) -> None:
     writer = None
     try:
         for part in parts():
-            table = pyarrow.Table.from_pandas(part.to_frame(), preserve_index=False)
+            frame = part.to_frame()
+            if part.labels is not None:
+                frame["label"] = storable(part.labels)
+            table = pyarrow.Table.from_pandas(frame, preserve_index=False)
             writer = writer or ParquetWriter(path, table.schema)
             writer.write_table(table.cast(writer.schema))
-    except pyarrow.ArrowInvalid as error:
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError) as error:
         raise DataError(f"A column of {os.path.basename(path)!r} holds values of another type further down (labels with "
                         f"fractions, say): {error}. Make them all of one type, or write .npz or .csv.") from error
     finally:

@@ -117,9 +117,9 @@ def principal_axes(X: np.ndarray) -> np.ndarray:
 
 
 def two_columns(logits: np.ndarray) -> np.ndarray:
-    """Logits with one column a class, on the last axis: one logit alone is the second class's, and the first's is 0.
+    """Logits with one column a class, on the last axis: one logit alone is the second class's beyond the first's, half each.
 
     Logits are (n,), (n, 1) or (n, k), or samples of them (s, n, 1) or (s, n, k).
     """
     columns = logits[:, np.newaxis] if logits.ndim == 1 else logits
-    return columns if columns.shape[-1] > 1 else np.concatenate([np.zeros_like(columns), columns], axis=-1)
+    return columns if columns.shape[-1] > 1 else np.concatenate([-columns / 2, columns / 2], axis=-1)

@@ -11,6 +11,7 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
@@ -36,11 +37,13 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
     C : float, optional
         Inverse strength of the penalty. By default the best of 11 values from 1e-4 to 10 by cross-validated log loss.
     folds : int
-        Folds of the cross-validation. A class with fewer rows lowers their number; one with a single row leaves C at 0.01.
+        Folds of the cross-validation. A class with fewer rows lowers their number; a row that is alone in its class is
+        learned from in all of them. C is 0.01 where fewer than two classes have two rows.
     tol : float
         Stopping tolerance of the optimiser (L-BFGS).
     max_iter : int
     class_weight : dict, "balanced" or None
+        Also of the rows held out, where C is chosen.
     calibrate : bool
         Learn a temperature from the held-out logits of the same folds, and use it where what it gains there is more than the
         gain's standard error; else it stays 1.
@@ -168,20 +171,24 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
                                   warm_start=warm_start)
 
     def _choose(self, X: np.ndarray, codes: np.ndarray, seed: int) -> tuple[float, list[Fold]]:
-        """C, and the models of the folds with it; no folds where a class has a single row, or where nothing needs them."""
-        count = min(self.folds, int(np.bincount(codes).min()))
+        """C, and the models of the folds with it; no folds where nothing needs them or few classes have two rows."""
+        counts = np.bincount(codes)
+        several = np.flatnonzero(counts[codes] > 1)
+        count = min(self.folds, int(counts[counts > 1].min(initial=self.folds))) if (counts > 1).sum() > 1 else 0
         if count < 2 or (self.C is not None and not self.calibrate):
             return 0.01 if self.C is None else float(self.C), []
         tolerance = max(self.tol, _CHOICE_TOLERANCE) if self.C is None else self.tol
         splitter = StratifiedKFold(count, shuffle=True, random_state=child_seed(seed, "folds"))
-        parts = [(train, held_out, self._model(GRID[0], tolerance, warm_start=True))
-                 for train, held_out in splitter.split(X, codes)]
+        held = [several[rows] for _, rows in splitter.split(several, codes[several])]
+        parts = [(np.setdiff1d(np.arange(len(codes)), rows), rows, self._model(GRID[0], tolerance, warm_start=True))
+                 for rows in held]
+        weights = None if self._code_weight is None else compute_sample_weight(self._code_weight, codes)
         found: dict[float, list[Fold]] = {}
         losses: dict[float, float] = {}
         for C in GRID if self.C is None else (float(self.C),):  # from strong to weak: each fit starts at the last
             found[C] = Parallel(self.n_jobs, prefer="threads")(
                 delayed(_fit_fold)(model.set_params(C=C), X, codes, train, held_out) for train, held_out, model in parts)
-            losses[C] = float(np.mean([fold.log_loss(X, codes) for fold in found[C]]))
+            losses[C] = float(np.mean([fold.log_loss(X, codes, weights) for fold in found[C]]))
             tried = list(losses.values())
             if len(tried) > 2 and tried[-1] > tried[-2] > tried[-3]:
                 break  # the slow weak ones are mostly not reached
@@ -204,9 +211,10 @@ class Fold:
         """Logits (n, k) for X (n, d); for two classes (n, 1)."""
         return X @ self.coef.T + self.intercept
 
-    def log_loss(self, X: np.ndarray, codes: np.ndarray) -> float:
-        """Mean over the rows held out, in nats."""
-        return float(row_losses(two_columns(self.logits(X[self.held_out])), codes[self.held_out]).mean())
+    def log_loss(self, X: np.ndarray, codes: np.ndarray, weights: np.ndarray | None = None) -> float:
+        """Mean over the rows held out, in nats; weighted where rows are."""
+        losses = row_losses(two_columns(self.logits(X[self.held_out])), codes[self.held_out])
+        return float(losses.mean() if weights is None else np.average(losses, weights=weights[self.held_out]))
 
 
 @dataclass(frozen=True)

@@ -68,12 +68,13 @@ class SklearnHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         with few_rows_a_class():
             self.estimator_ = clone(self.estimator).fit(X, y)
         _check_margins(owner, self.estimator_, X, len(self.classes_))
+        order = self._order(owner)
         self.temperature_ = 1.0
         parts = held_out_parts(codes, child_seed(seed, "parts")) if self.calibrate else []
         if parts:
             try:
                 with few_rows_a_class():
-                    logits = np.concatenate([_logits(clone(self.estimator).fit(X[kept], y[kept]), X[left_out])
+                    logits = np.concatenate([_logits(clone(self.estimator).fit(X[kept], y[kept]), X[left_out])[:, order]
                                              for kept, left_out in parts])
             except ValueError as error:  # folds or neighbours of its own that a part has too few rows for
                 warnings.warn(f"{owner}: the probabilities are not calibrated, as the classifier cannot be fitted to a part "
@@ -84,22 +85,32 @@ class SklearnHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return self
 
     def predict_uncertainty(self, X: Any) -> Prediction:
-        """A Prediction for features X (n, d); its logits are the logarithms of probabilities, or margins."""
+        """A Prediction for features X (n, d); its logits are margins, where the classifier has no probabilities."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
-        logits = _logits(self.estimator_, X) / self.temperature_
-        plain = self.temperature_ == 1 and hasattr(self.estimator_, "predict_proba")
-        probabilities = self.estimator_.predict_proba(X) if plain else softmax(logits, axis=1)
-        return Prediction(probabilities, self.classes_, range(len(X)), logits=logits)
+        order, has_chances = self._order(type(self).__name__), hasattr(self.estimator_, "predict_proba")
+        if has_chances and self.temperature_ == 1:
+            return Prediction(self.estimator_.predict_proba(X)[:, order], self.classes_, range(len(X)))
+        logits = _logits(self.estimator_, X)[:, order] / self.temperature_
+        # logarithms of probabilities have lost how large the logits were
+        return Prediction(softmax(logits, axis=1), self.classes_, range(len(X)), logits=None if has_chances else logits)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities (n, k), columns as in `classes_`."""
         return self.predict_uncertainty(X).probabilities
 
     def predict(self, X: Any) -> np.ndarray:
-        """The classifier's own labels (n,)."""
+        """The classifier's own labels (n,); they need not be the most probable, where it decides otherwise (a threshold)."""
         check_is_fitted(self)
         return self.estimator_.predict(validate_data(self, X, reset=False))
+
+    def _order(self, owner: str) -> list[int]:
+        """The classifier's column of each of `classes_`."""
+        own = np.asarray(getattr(self.estimator_, "classes_", self.classes_)).tolist()
+        if sorted(own) != self.classes_.tolist():
+            raise parameter_error(owner, "estimator", f"a classifier whose classes_ are the labels {self.classes_.tolist()}",
+                                  own)
+        return [own.index(name) for name in self.classes_.tolist()]
 
 
 def _check_margins(owner: str, estimator: Any, X: np.ndarray, classes: int) -> None:

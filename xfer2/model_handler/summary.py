@@ -10,7 +10,7 @@ from typing import Any
 
 from xfer2.model_handler import params, symbols
 from xfer2.model_handler.graph.model import Node
-from xfer2.model_handler.network import Network
+from xfer2.model_handler.network import Network, Preprocessing
 from xfer2.model_handler.symbols import Shape
 
 
@@ -95,7 +95,8 @@ def summarize(network: Network, input_shapes: Mapping[str, Shape] | None = None)
 def differences(old: Network, new: Network) -> str:
     """What changed from one network to the other, a line each; an empty text where nothing did.
 
-    Layers added and removed, their attributes and what they read, inputs, outputs, layers frozen, parameter values.
+    Layers added and removed, their attributes and what they read, inputs, outputs, layers frozen, the preprocessing record,
+    parameter values.
     """
     lines: list[str] = []
     before, after = old.graph, new.graph
@@ -110,6 +111,8 @@ def differences(old: Network, new: Network) -> str:
                             ("frozen", tuple(sorted(old.frozen)), tuple(sorted(new.frozen)))):
         if one != two:
             lines.append(f"~ {label}: {', '.join(one) or 'none'} -> {', '.join(two) or 'none'}")
+    if old.preprocessing != new.preprocessing:
+        lines.append(f"~ preprocessing: {_record_change(old.preprocessing, new.preprocessing)}")
     for name in new.parameter_names:
         was, now = old.params.get(name), new.params.get(name)
         if was is not None and now is not None and was is not now:
@@ -118,6 +121,13 @@ def differences(old: Network, new: Network) -> str:
             elif (was.asnumpy() != now.asnumpy()).any():
                 lines.append(f"~ {name}: values")
     return "\n".join(lines)
+
+
+def _record_change(first: Preprocessing | None, second: Preprocessing | None) -> str:
+    if first is None or second is None:
+        return " -> ".join("none" if record is None else "given" for record in (first, second))
+    was, now = vars(first), vars(second)
+    return "; ".join(f"{name} {was[name]} -> {now[name]}" for name in was if was[name] != now[name])
 
 
 def _node_change(first: Node, second: Node) -> str:

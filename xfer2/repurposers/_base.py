@@ -13,7 +13,6 @@ from sklearn.exceptions import NotFittedError
 
 from xfer2._mxnet import mx
 from xfer2._version import __version__
-from xfer2.data.iterators import as_numpy
 from xfer2.exceptions import DataError, PersistenceError
 from xfer2.features.engines.automatic import EngineChoice, engine_on
 from xfer2.features.engines.mxnet import devices
@@ -145,12 +144,9 @@ class Repurposer(ClassifierMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Accuracy on X; labels from `y`, or from the data where they carry their own."""
-        predicted, own = self._predict_labels(X)
-        truth = own if y is None else as_numpy(y).reshape(-1)
+        predicted, truth = self._predict_labels(X, y)
         if truth is None:
             raise DataError(f"{type(self).__name__}.score needs labels: pass y, or data that carry their own.")
-        if len(truth) != len(predicted):
-            raise DataError(f"{type(self).__name__}.score: there are {len(truth)} labels for {len(predicted)} predictions.")
         if (truth.dtype.kind in "UO") != (predicted.dtype.kind in "UO"):
             raise DataError(f"{type(self).__name__}.score: the labels are of type {truth.dtype}, as {truth.tolist()[0]!r}; "
                             f"the classes of type {predicted.dtype}, as {predicted.tolist()[0]!r}.")
@@ -164,7 +160,7 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         DataError
             There are no labels, or one is no class.
         """
-        return self._evaluation(self._examine(X), y)
+        return self._evaluation(self._examine(X, y))
 
     def report(self, path: str | os.PathLike[str], X: Any, y: Any = None, title: str | None = None,
                overwrite: bool = False) -> None:
@@ -180,9 +176,8 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         """
         from xfer2.repurposers import _reporting
 
-        examined = self._examine(X)
-        has_labels = y is not None or examined.labels is not None
-        labels = self._evaluation(examined, y).labels if has_labels else None
+        examined = self._examine(X, y)
+        labels = None if examined.labels is None else self._evaluation(examined).labels
         _reporting.write(self, path, X, examined._replace(labels=labels), title, overwrite)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -249,17 +244,16 @@ class Repurposer(ClassifierMixin, BaseEstimator):
             values["context_function"] = names[0] if names else "cpu"
         return values
 
-    def _evaluation(self, examined: Examined, y: Any) -> Evaluation:
-        owner = type(self).__name__
-        truth = examined.labels if y is None else as_numpy(y).reshape(-1)
-        if truth is None:
-            raise DataError(f"{owner}.evaluate needs labels: pass y, or data that carry their own.")
-        return Evaluation(examined.prediction, truth)
+    def _evaluation(self, examined: Examined) -> Evaluation:
+        if examined.labels is None:
+            raise DataError(f"{type(self).__name__}.evaluate needs labels: pass y, or data that carry their own.")
+        return Evaluation(examined.prediction, examined.labels)
 
-    def _record(self, X: Any, labels: np.ndarray, skipped: Sequence[str]) -> dict[str, Any]:
+    def _record(self, X: Any, y: Any, labels: np.ndarray, skipped: Sequence[str]) -> dict[str, Any]:
         """`trained_on_`."""
         return {"source": described(self.source_model), "data": described(X), "examples": len(labels),
-                "skipped": list(skipped), "named": [isinstance(one, (str, os.PathLike)) for one in (self.source_model, X)],
+                "given_labels": y is not None, "skipped": list(skipped),
+                "named": [isinstance(one, (str, os.PathLike)) for one in (self.source_model, X)],
                 "class_counts": np.unique(labels, return_counts=True)[1].tolist()}
 
     def _told(self) -> dict[str, str]:
@@ -271,12 +265,12 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         return {}
 
     @abstractmethod
-    def _examine(self, X: Any) -> Examined:
-        """Predict X, and give its labels and features too."""
+    def _examine(self, X: Any, y: Any = None) -> Examined:
+        """Predict X, and give its labels, `y` or its own, and features too."""
 
     @abstractmethod
-    def _predict_labels(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """The predicted labels (n,), and the labels that X carries."""
+    def _predict_labels(self, X: Any, y: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """The predicted labels (n,), and the true ones, `y` or those that X carries."""
 
     @abstractmethod
     def _to_files(self) -> dict[str, bytes]:

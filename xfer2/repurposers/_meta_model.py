@@ -102,13 +102,13 @@ class MetaModelRepurposer(Repurposer):
         head = self._train_model_from_features(matrix, labels, columns)
         classes, codes = np.unique(labels, return_inverse=True)
         self.distances_ = _estimators.fit_distances(matrix, codes)
-        self.trained_on_, self.held_out_ = self._record(X, labels, features.skipped), None
+        self.trained_on_, self.held_out_ = self._record(X, y, labels, features.skipped), None
         self.network_, self.feature_indices_per_layer_, self.head_, self.classes_ = network, columns, head, classes
         self.pool_ = self.pool
         return self
 
-    def _examine(self, X: Any) -> Examined:
-        features = self._features_of(X)
+    def _examine(self, X: Any, y: Any = None) -> Examined:
+        features = self._features_of(X, y)
         matrix = features.matrix()
         prediction = replace(self._predict_uncertainty_from_features(matrix), ids=features.ids, skipped=features.skipped,
                              distances=_estimators.distances_of(self.distances_, matrix))
@@ -140,14 +140,14 @@ class MetaModelRepurposer(Repurposer):
         """Labels (n,) for features (n, d); by default the most probable."""
         return self.classes_[self._predict_probability_from_features(features).argmax(axis=1)]
 
-    def _predict_labels(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        features = self._features_of(X)
+    def _predict_labels(self, X: Any, y: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
+        features = self._features_of(X, y)
         return self._predict_label_from_features(features.matrix()), features.labels
 
-    def _features_of(self, X: Any) -> Features:
+    def _features_of(self, X: Any, y: Any) -> Features:
         """Features of X for the fitted head."""
         self._check_is_fitted()
-        features = self._extract(self.network_, tuple(self.feature_indices_per_layer_), X, None, self.pool_)
+        features = self._extract(self.network_, tuple(self.feature_indices_per_layer_), X, y, self.pool_)
         widths = {layer: len(columns) for layer, columns in features.columns().items()}
         learned = {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}
         if widths != learned:

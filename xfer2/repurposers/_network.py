@@ -285,21 +285,21 @@ class NeuralNetworkRepurposer(Repurposer):
         self._check_is_fitted()
         return ModelHandler(self.network_, self.context_function, self.num_devices).get_module(iterator, for_training=False)
 
-    def _examine(self, X: Any) -> Examined:
+    def _examine(self, X: Any, y: Any = None) -> Examined:
         self._check_is_fitted()
-        features = self._run(X, self._outputs)
+        features = self._run(X, y, self._outputs)
         probabilities, logits, last = (features.flat(name) for name in self._outputs)
         prediction = Prediction(probabilities, self.classes_, features.ids, logits=logits, skipped=features.skipped,
                                 distances=_estimators.distances_of(self.distances_, last))
         return Examined(prediction, features.labels, last)
 
-    def _predict_labels(self, X: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    def _predict_labels(self, X: Any, y: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
         self._check_is_fitted()
-        features = self._run(X, self._outputs[:1])
+        features = self._run(X, y, self._outputs[:1])
         return self.classes_[features.flat(self._outputs[0]).argmax(axis=1)], features.labels
 
-    def _run(self, X: Any, layers: tuple[str, ...]) -> Features:
-        batches = open_batches(X, self.network_, None, self.batch_size, self.errors, type(self).__name__)
+    def _run(self, X: Any, y: Any, layers: tuple[str, ...]) -> Features:
+        batches = open_batches(X, self.network_, y, self.batch_size, self.errors, type(self).__name__)
         return extract(self.network_, batches, tuple(dict.fromkeys(layers)), engine=self._engine())
 
     def _told(self) -> dict[str, str]:

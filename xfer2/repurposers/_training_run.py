@@ -99,7 +99,7 @@ class TrainingRun:
         return {"source_network_": self.source, "network_": whole, "classes_": classes, "distances_": distances,
                 "history_": history, "best_epoch_": best, "outcome_": outcome, "cached_layers_": cached,
                 "temperature_": temperature, "_outputs": (probabilities, logits, last), "held_out_": None,
-                "trained_on_": asked._record(X, labels, features.skipped), **more}
+                "trained_on_": asked._record(X, y, labels, features.skipped), **more}
 
     # --- the target and its examples ------------------------------------------------------------------------------
 

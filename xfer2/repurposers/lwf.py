@@ -202,7 +202,7 @@ class LwfRepurposer(NeuralNetworkRepurposer):
 
         What earlier tasks measured, they measured in layers that have changed since.
         """
-        return self._examine(X, task).prediction
+        return self._examine(X, task=task).prediction
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None, task: str | None = None) -> float:
         """Accuracy on X in a task; labels from `y`, or from the data where they carry their own."""
@@ -210,10 +210,10 @@ class LwfRepurposer(NeuralNetworkRepurposer):
 
     def evaluate(self, X: Any, y: Any = None, task: str | None = None) -> Evaluation:
         """Predictions of X in a task with the true labels, whose `figures` say how good they are, with intervals."""
-        return self._evaluation(self._examine(X, task), y)
+        return self._evaluation(self._examine(X, y, task))
 
-    def _examine(self, X: Any, task: str | None = None) -> Examined:
-        return super(LwfRepurposer, self._of(task))._examine(X)
+    def _examine(self, X: Any, y: Any = None, task: str | None = None) -> Examined:
+        return super(LwfRepurposer, self._of(task))._examine(X, y)
 
     def _of(self, task: str | None) -> LwfRepurposer:
         """The repurposer as it answers for one task."""

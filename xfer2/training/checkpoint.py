@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import numbers
 import os
+import re
 import warnings
 import zlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -24,6 +28,7 @@ FILE = "training.safetensors"
 _KINDS = ("parameter", "best", "sum", "optimizer")
 _SEED_FILE = "seed.json"
 _BYTES_SUMMED = 1 << 24  # at once: inputs may lie on disk
+_ADDRESS = re.compile(r" at 0x|c_void_p\(")  # in the text that Python gives an object
 _REMEMBERED = ("m_schedule", "last_lr", "cur_lr")  # what Nadam and LARS keep beside their arrays
 
 
@@ -137,15 +142,48 @@ def _graph_sum(block: Any) -> int:
     return zlib.crc32(json.dumps([said, [edge[:2] for edge in graph.outputs]]).encode())
 
 
-def _said(value: Any) -> str:
-    """A setting as a text that is the same in every process: not the address that Python gives an object."""
-    if isinstance(value, (str, np.ndarray)) or value is None:
-        return str(value)
-    text = repr(value)  # of functions it has an address
-    if " at 0x" not in text:
-        return text
-    inner = str(sorted(getattr(value, "__dict__", {}).items()))
-    return getattr(value, "__qualname__", type(value).__qualname__) + (inner if " at 0x" not in inner else "")
+def _said(value: Any, met: dict[int, Any] | None = None) -> str:
+    """A setting as a text that is the same in every process: objects by what they hold, not by the addresses they have."""
+    if isinstance(value, str):
+        return value if met is None else repr(value)
+    if isinstance(value, mx.gluon.Parameter):
+        value = None if value._data is None else value.list_data()[0]
+    if isinstance(value, mx.nd.NDArray):
+        value = value.asnumpy()
+    if isinstance(value, np.ndarray):
+        return f"{value} {zlib.crc32(value.tobytes())}" if not value.dtype.hasobject else _said(value.tolist(), met)
+    met = {} if met is None else met
+    held, name = _held(value, met), getattr(value, "__qualname__", type(value).__qualname__)
+    if held is None:
+        return repr(value)
+    if not isinstance(value, tuple):  # those of `items` are gone at once, and others get their addresses
+        if id(value) in met:
+            return f"{name} {list(met).index(id(value))}"  # in a circle, or held twice
+        met[id(value)] = value
+    text = ", ".join(_said(one, met) for one in held)
+    return f"({text})" if type(value) is tuple else f"[{text}]" if type(value) in (list, dict) else f"{name}[{text}]"
+
+
+def _held(value: Any, met: dict[int, Any]) -> list[Any] | None:
+    """What tells an object from others of its type, in the same order in every process; None where its repr does."""
+    if isinstance(value, (list, tuple, deque)):
+        return list(value)
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, (set, frozenset)):
+        return sorted(_said(type(one) if _ADDRESS.search(repr(one)) else one, dict(met)) for one in value)
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
+    if isinstance(value, type) or not (isinstance(value, (MethodType, mx.gluon.Block)) or is_dataclass(value)
+                                       or _ADDRESS.search(repr(value))):
+        return None
+    slots = {one for kind in type(value).__mro__ for one in getattr(kind, "__slots__", ()) if not one.startswith("__")}
+    names = slots | getattr(value, "__dict__", {}).keys()
+    if isinstance(value, mx.gluon.Block):  # without what Gluon counts and keeps: names, tracings
+        names -= vars(mx.gluon.HybridBlock(prefix="")).keys() - {"_children", "_reg_params"}
+    owner = getattr(value, "__self__", None)  # of a method
+    found = [(one, getattr(value, one)) for one in sorted(names) if hasattr(value, one)]
+    return found if owner is None else [owner, *found]
 
 
 def _sum(*arrays: Any) -> int:
@@ -214,7 +252,7 @@ def restore_optimizer(trainer: Any, arrays: Mapping[str, np.ndarray], updates: M
     optimizer = trainer._optimizer
     for name in set(_REMEMBERED) & arrays.keys():
         setattr(optimizer, name, float(arrays[name].item()))
-    for number in optimizer._all_index_update_counts or {0: None}:
+    for number in {0, *(context.device_id for context in contexts)}:  # a new optimizer knows of device 0 alone
         optimizer._all_index_update_counts[number] = dict(counts)
     optimizer._index_update_count = optimizer._all_index_update_counts[0]
     optimizer.num_update = max(counts.values(), default=0)

@@ -41,3 +41,9 @@ def batch_bounds(count: int, size: int) -> list[int]:
     """
     starts = list(range(0, count, size))
     return [*(starts[:-1] if count - starts[-1] == 1 < min(count, size) else starts), count]
+
+
+def by_device(count: int, contexts: Sequence[Any]) -> list[tuple[slice, Any]]:
+    """Which rows of a batch each device computes; where there are fewer rows than devices, the last have none."""
+    ends = np.linspace(0, count, min(len(contexts), count) + 1).astype(int)
+    return [(slice(start, stop), context) for start, stop, context in zip(ends[:-1], ends[1:], contexts, strict=False)]

@@ -21,7 +21,7 @@ from xfer2.data.augmentation import Augment, augmented
 from xfer2.exceptions import TrainingError
 from xfer2.training import checkpoint, parameters
 from xfer2.training.callbacks import Callback
-from xfer2.training.examples import batch_bounds, check_classes, checked
+from xfer2.training.examples import batch_bounds, by_device, check_classes, checked
 from xfer2.training.losses import mix, soft_targets
 from xfer2.training.optimizers import clip, gluon_trainer, without_examples
 from xfer2.training.schedules import make_schedule
@@ -35,9 +35,8 @@ Inputs = Sequence[np.ndarray]
 class Trainer:
     """Trains a block on arrays by mini-batches.
 
-    Every epoch draws from generators of its own, so that a run that was killed and started again with its `checkpoint_dir`
-    ends with the same parameters, to the bit, as one that was not. For that MXNet's own generator (Dropout) is seeded at
-    every epoch.
+    Every epoch seeds generators of its own, MXNet's (Dropout) among them, so that a run that was killed and started again
+    with its `checkpoint_dir` ends with the same parameters, to the bit, as one that was not.
 
     Parameters
     ----------
@@ -163,6 +162,8 @@ class Trainer:
         TrainingError
             The loss is no longer finite, and no epoch before had improved; the block then holds what it held before that
             epoch. Where one had, its parameters are kept, with a warning.
+        ModelError
+            MXNet cannot compute the block or its gradients.
         PersistenceError
             The checkpoint is of another run.
         """
@@ -187,12 +188,13 @@ class Trainer:
             self._best_loss, self._best = self.evaluate(*held_out)["loss"], self._values()
         self._tell("on_fit_start")
         self._before = self._values()
-        with own_draws(), Progress(owner, self.epochs * steps) as self._progress:
-            self.fit_loop(finished + 1, arrays, codes, held_out)
-        if self._progress.interrupted:
-            self.stop = True
-            self._set_values(self._before)  # an epoch that was not finished does not count
-        self._keep(arrays, codes, held_out)
+        with own_draws():
+            with Progress(owner, self.epochs * steps) as self._progress:
+                self.fit_loop(finished + 1, arrays, codes, held_out)
+            if self._progress.interrupted:
+                self.stop = True
+                self._set_values(self._before)  # an epoch that was not finished does not count
+            self._keep(arrays, codes, held_out)
         self._tell("on_fit_end")
         return self
 
@@ -282,9 +284,10 @@ class Trainer:
             targets, weights = targets * self.class_weights, np.ones(len(codes))
         return arrays, targets, weights
 
+    @parameters.told_in_one_line()
     def train_step(self, inputs: Inputs, targets: np.ndarray, weights: np.ndarray, count: int) -> tuple[float, np.ndarray]:
         """Forward, backward, update; the mean loss and the outputs (n, k)."""
-        shares = [self._on_device(part, inputs, targets, weights[:, np.newaxis]) for part in self._shares(count)]
+        shares = [self._on_device(part, inputs, targets, weights[:, np.newaxis]) for part in by_device(count, self.contexts)]
         with mx.autograd.record():
             outputs = [_several(self.block(*share[:-2])) for share in shares]
             losses = [self.loss(own[0], *share[-2:]) for own, share in zip(outputs, shares, strict=True)]
@@ -302,6 +305,7 @@ class Trainer:
         return (float(sum(loss.sum().asscalar() for loss in losses)) / count,
                 np.concatenate([own[0].asnumpy() for own in outputs]))
 
+    @parameters.told_in_one_line()
     def evaluate(self, inputs: Inputs, codes: np.ndarray) -> dict[str, float]:
         """Mean loss in nats, without smoothing and weights, at the temperature that suits the logits best; and accuracy."""
         found = []
@@ -320,15 +324,11 @@ class Trainer:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
+    @parameters.told_in_one_line()
     def _warm_start(self, inputs: Inputs) -> None:
         """Run one example through the block: its shapes are known then, and how many classes it has."""
         rows = [mx.nd.array(array[:1], ctx=self.contexts[0]) for array in inputs]
         self._classes = _several(self.block(*rows))[0].shape[1]
-
-    def _shares(self, count: int) -> list[tuple[slice, Any]]:
-        ends = np.linspace(0, count, min(len(self.contexts), count) + 1).astype(int)
-        return [(slice(start, stop), context) for start, stop, context
-                in zip(ends[:-1], ends[1:], self.contexts, strict=False)]
 
     def _on_device(self, share: tuple[slice, Any], inputs: Inputs, *rest: np.ndarray) -> list[NDArray]:
         part, context = share
@@ -355,9 +355,10 @@ class Trainer:
 
     def _keep(self, inputs: Inputs, codes: np.ndarray, held_out: tuple[Inputs, np.ndarray] | None) -> None:
         """Put the best into the block; the mean of the last epochs competes, and wins where nothing is held out."""
-        if self._sum and not self.stop and len(self.history_) == self.epochs:
+        if self._sum and not self._progress.interrupted and len(self.history_) == self.epochs:
             self._set_values({name: (value / self.average_last).astype(np.float32) for name, value in self._sum.items()})
             if self.average_last > 1:
+                mx.random.seed(child_seed(self._seed, f"dropout {self.epochs + 1}"))
                 random = np.random.default_rng([self._seed, self.epochs + 1])
                 batches = (self.prepare(batch, own, random)[0] for batch, own in self.iterate(inputs, codes, random))
                 parameters.measure_statistics(self.block, batches, self.contexts[0])

@@ -14,6 +14,7 @@ from xfer2._validation import check_integer, check_positive, parameter_error
 from xfer2.exceptions import DataError
 from xfer2.uncertainty.predictions import label_codes
 
+_LEAST = float(np.finfo(np.float32).tiny)  # probabilities below it count as it, in any precision: 87 nats
 _SPREADS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05)
 
 
@@ -44,8 +45,12 @@ def expected_calibration_error(labels: Any, probabilities: Any, classes: Any, bi
     0.3...
     """
     check_integer("expected_calibration_error", "bins", bins)
-    confidence, correct = _confidence(labels, probabilities, classes)
-    return _binned_error(confidence, correct, np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1))
+    return binned_calibration_error(*confidence_rows(labels, probabilities, classes), bins)
+
+
+def binned_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
+    """`expected_calibration_error` of rows by their confidence (n,) and whether the predicted class is the true one (n,)."""
+    return _binned_error(confidence, correct, _equal_bins(confidence, bins))
 
 
 def adaptive_calibration_error(labels: Any, probabilities: Any, classes: Any, bins: int = 15) -> float:
@@ -59,7 +64,7 @@ def adaptive_calibration_error(labels: Any, probabilities: Any, classes: Any, bi
     Nguyen and O'Connor 2015, arXiv:1508.05154.
     """
     check_integer("adaptive_calibration_error", "bins", bins)
-    confidence, correct = _confidence(labels, probabilities, classes)
+    confidence, correct = confidence_rows(labels, probabilities, classes)
     first = np.searchsorted(np.sort(confidence), confidence)
     return _binned_error(confidence, correct, first * bins // len(confidence))
 
@@ -81,10 +86,8 @@ def brier_score(labels: Any, probabilities: Any, classes: Any) -> float:
 
 def brier_rows(labels: Any, probabilities: Any, classes: Any) -> np.ndarray:
     """What `brier_score` is the mean of (n,)."""
-    truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
-    _check_rows(truth, chances, names)
-    own = names[np.newaxis, :] == truth[:, np.newaxis]
-    return np.asarray(((chances.astype(np.float64) - own) ** 2).sum(axis=1))
+    codes, chances = _checked(labels, probabilities, classes)
+    return np.asarray(((chances - (np.arange(chances.shape[1]) == codes[:, np.newaxis])) ** 2).sum(axis=1))
 
 
 def reliability_curve(labels: Any, probabilities: Any, classes: Any,
@@ -97,8 +100,8 @@ def reliability_curve(labels: Any, probabilities: Any, classes: Any,
     count : numpy.ndarray of int (b,)
     """
     check_integer("reliability_curve", "bins", bins)
-    confidence, correct = _confidence(labels, probabilities, classes)
-    member = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    confidence, correct = confidence_rows(labels, probabilities, classes)
+    member = _equal_bins(confidence, bins)
     inside = [member == number for number in np.unique(member)]
     return (np.array([confidence[rows].mean() for rows in inside]), np.array([correct[rows].mean() for rows in inside]),
             np.array([rows.sum() for rows in inside]))
@@ -107,6 +110,8 @@ def reliability_curve(labels: Any, probabilities: Any, classes: Any,
 def bootstrap_interval(score: Callable[[Any, Any, Any], float], labels: Any, probabilities: Any, classes: Any,
                        level: float = 0.95, resamples: int = 1000, random_state: Any = None) -> tuple[float, float]:
     """Percentile interval of a score over resamples of the rows (Efron 1979).
+
+    Of a score that grows with every resampling, as calibration errors do, it lies too high; `Evaluation.figures` mends that.
 
     Parameters
     ----------
@@ -118,7 +123,7 @@ def bootstrap_interval(score: Callable[[Any, Any, Any], float], labels: Any, pro
     random_state : int, RandomState or None
     """
     truth, chances = np.asarray(labels), np.asarray(probabilities)
-    _check_rows(truth, chances, np.asarray(classes))
+    _checked(truth, chances, classes)
     return bootstrap_rows(lambda rows: score(truth[rows], chances[rows], classes), len(truth), level, resamples,
                           random_state)
 
@@ -131,8 +136,8 @@ def bootstrap_rows(score: Callable[[np.ndarray], Any], count: int, level: float 
         raise parameter_error(owner, "level", "between 0 and 1", level)
     check_integer(owner, "resamples", resamples)
     random = np.random.default_rng(root_seed(owner, random_state))
-    rows = random.integers(0, count, (resamples, count))
-    low, high = np.quantile([score(r) for r in rows], [(1 - level) / 2, (1 + level) / 2])
+    scores = [score(random.integers(0, count, count)) for _ in range(resamples)]
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -216,17 +221,19 @@ def negative_log_likelihood(labels: Any, probabilities: Any, classes: Any) -> fl
 
 def negative_log_likelihood_rows(labels: Any, probabilities: Any, classes: Any) -> np.ndarray:
     """What `negative_log_likelihood` is the mean of (n,)."""
-    truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
-    _check_rows(truth, chances, names)
-    own = chances[np.arange(len(truth)), label_codes("negative_log_likelihood", truth, names, len(truth))]
-    least = np.finfo(chances.dtype if chances.dtype.kind == "f" else float).tiny
-    return -np.log(np.clip(own, least, None).astype(np.float64))
+    codes, chances = _checked(labels, probabilities, classes)
+    label_codes("negative_log_likelihood", labels, classes, len(codes))
+    return -np.log(np.clip(chances[np.arange(len(codes)), codes], _LEAST, None))
 
 
-def _confidence(labels: Any, probabilities: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:
-    truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
-    _check_rows(truth, chances, names)
-    return chances.max(axis=1).astype(np.float64), names[chances.argmax(axis=1)] == truth
+def confidence_rows(labels: Any, probabilities: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of each row's predicted class, and whether that is the true one: (n,) each."""
+    codes, chances = _checked(labels, probabilities, classes)
+    return chances.max(axis=1), chances.argmax(axis=1) == codes
+
+
+def _equal_bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 
 def _binned_error(confidence: np.ndarray, correct: np.ndarray, member: np.ndarray) -> float:
@@ -237,11 +244,16 @@ def _binned_error(confidence: np.ndarray, correct: np.ndarray, member: np.ndarra
     return float(error)
 
 
-def _check_rows(truth: np.ndarray, chances: np.ndarray, names: np.ndarray) -> None:
-    if chances.shape != (len(truth), len(names)) or len(truth) == 0:
-        raise DataError(f"{len(truth)} labels and {len(names)} classes need probabilities of shape "
-                        f"({len(truth)}, {len(names)}), at least one row; got {chances.shape}.")
+def _checked(labels: Any, probabilities: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the true classes (n,), -1 of a label that is none, and probabilities (n, k) in double precision."""
+    truth, chances, names = np.asarray(labels), np.asarray(probabilities), np.asarray(classes)
+    if truth.ndim != 1 or chances.shape != (len(truth), len(names)) or len(truth) == 0:
+        raise DataError(f"Labels of shape (n,), at least one, and {len(names)} classes need probabilities of shape "
+                        f"(n, {len(names)}); got labels of shape {truth.shape} and probabilities of shape {chances.shape}.")
     if not np.isfinite(chances).all():
         raise DataError("Some probabilities are NaN or infinite.")
-    if {truth.dtype.kind, names.dtype.kind} & set("US") and truth.dtype.kind != names.dtype.kind:
+    given, known = truth.tolist(), names.tolist()
+    if len({isinstance(name, str) for name in given + known}) > 1:
         raise DataError(f"The labels are of type {truth.dtype}, the classes of type {names.dtype}: texts are no numbers.")
+    positions = {name: column for column, name in enumerate(known)}
+    return np.array([positions.get(label, -1) for label in given], int), chances.astype(np.float64)

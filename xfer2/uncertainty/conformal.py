@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -42,7 +43,8 @@ class ConformalSets:
         true labels have a probability below about 1e-7, sets of each method are larger than they need be.
     random_state : int, RandomState, Generator or None
         Of the randomised sets. For one integer, a row's set is the same whatever rows it comes with; only of rows whose
-        probabilities are alike, each in turn has another draw.
+        probabilities and names are alike, each in turn has another draw. A service that predicts rows one by one gives them
+        names (files have them), or takes ``"lac"``, which draws nothing.
 
     Attributes
     ----------
@@ -152,7 +154,7 @@ class ConformalSets:
                             "classifier that the sets were fitted on.")
         if len(prediction) == 0:
             return np.zeros((0, len(self.classes_)), bool)
-        draws = _RowDraws(child_seed(self.seed_, "prediction"), np.asarray(prediction.probabilities, float))
+        draws = _RowDraws(child_seed(self.seed_, "prediction"), np.asarray(prediction.probabilities, float), prediction.ids)
         score = _mapie_score(self.method, chances.shape[1], draws)
         score.quantiles_ = np.array([self.threshold_ + (0.0 if self.method == "lac" else _SLACK)])
         score.k_star, score.lambda_star = np.array([self.rank_]), self.penalty_
@@ -232,16 +234,21 @@ _PREFIT = {"cv": "prefit", "estimator": _PassThrough(), "include_last_label": "r
 
 
 class _RowDraws(np.random.RandomState):
-    """What MAPIE draws from: a number for every row, by its probabilities and how many rows of the same came before."""
+    """What MAPIE draws from: a number for every row, by its probabilities, its name, and how many such came before.
 
-    def __init__(self, seed: int, chances: np.ndarray) -> None:
+    A number for an id is where a row stands, no name.
+    """
+
+    def __init__(self, seed: int, chances: np.ndarray, ids: Sequence[Any]) -> None:
         super().__init__(seed)
-        self._seed, self._rows = seed, np.round(chances * 1e6).astype(np.int64)
+        names = [name.encode(errors="surrogateescape") if isinstance(name, str) else b"" for name in ids]
+        rows = map(np.ndarray.tobytes, np.round(chances * 1e6).astype(np.int64))
+        self._seed, self._keys = seed, [row + name for row, name in zip(rows, names, strict=True)]
 
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
         """The rows' numbers, from 0 to 1."""
         seen, draws = Counter[bytes](), []
-        for key in map(np.ndarray.tobytes, self._rows):
+        for key in self._keys:
             text = f"{self._seed} {seen[key]} ".encode() + key
             draws.append(int.from_bytes(hashlib.blake2b(text, digest_size=7).digest()) / 2.0**56)
             seen[key] += 1

@@ -51,9 +51,9 @@ def plain(text: Any) -> str:
     return str(text).replace("$", r"\$")
 
 
-def distinct(names: Sequence[Any]) -> list[str]:
-    """Names as labels, as short as those of different names stay different."""
-    longest, length = max((len(str(name)) for name in names), default=0), _SHORT
+def distinct(names: Sequence[Any], length: int = _SHORT) -> list[str]:
+    """Names as labels: of this length, or as much longer as labels of different names need to differ."""
+    longest = max((len(str(name)) for name in names), default=0)
     while length < longest and len({shortened(name, length) for name in names}) < len(set(map(str, names))):
         length += 4
     return [shortened(name, length) for name in names]

@@ -10,7 +10,7 @@ from xfer2._random import root_seed
 from xfer2._scaling import standardisation
 from xfer2._validation import check_choice
 from xfer2.exceptions import DataError
-from xfer2.visualization._axes import COLORS, MARKERS, legend_above, new_axes, shortened
+from xfer2.visualization._axes import COLORS, MARKERS, distinct, legend_above, new_axes
 
 _MOST_COMPONENTS = 50  # that t-SNE works on
 _MOST_VECTORS = 1000  # beyond, points are drawn as one image, which keeps a vector file small
@@ -67,15 +67,15 @@ def plot_feature_map(features: Any, labels: Any, method: str = "pca", random_sta
     classes, codes = np.unique(names, return_inverse=True)
     style = {"s": 14, "alpha": 0.8, "linewidths": 0, "rasterized": len(X) > _MOST_VECTORS}
     if len(classes) <= len(COLORS):
-        for number, name in enumerate(classes):
-            ax.scatter(*points[codes == number].T, color=COLORS[number], marker=MARKERS[number], label=shortened(name),
-                       **style)
+        for number, label in enumerate(distinct(classes)):
+            ax.scatter(*points[codes == number].T, color=COLORS[number], marker=MARKERS[number], label=label, **style)
         legend_above(ax)
     else:
         drawn = ax.scatter(*points.T, c=codes, cmap="viridis", **style)
         places = np.linspace(0, len(classes) - 1, 9).round().astype(int)
         bar = ax.figure.colorbar(drawn, ax=ax, label="class")
-        bar.set_ticks(places, labels=[shortened(classes[place], 10) for place in places])
+        shown = distinct(classes, 10)
+        bar.set_ticks(places, labels=[shown[place] for place in places])
     ax.set_xlabel(axis_labels[0])
     ax.set_ylabel(axis_labels[1])
     return ax

@@ -60,7 +60,7 @@ def plot_filters(images: Any, titles: Sequence[str] | None = None, ax: Any = Non
     for number, picture in enumerate(pictures):
         row, column = divmod(number, columns)
         inset = ax.inset_axes(((column + 0.05) / columns, 1 - (row + 0.95) / rows, 0.9 / columns, share / rows))
-        inset.imshow(picture, cmap="gray")
+        inset.imshow(picture, cmap="gray", vmin=0, vmax=1)
         inset.set_xticks([])
         inset.set_yticks([])
         if titles is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from xfer2._validation import check_integer, parameter_error
 from xfer2.exceptions import DataError
 from xfer2.uncertainty.predictions import Prediction, label_codes
 from xfer2.uncertainty.ranking import most_confidently_wrong, most_uncertain
-from xfer2.visualization._axes import COLORS, new_axes, shortened
+from xfer2.visualization._axes import COLORS, distinct, new_axes
 
 _MOST_IMAGES = 12
 _CELL = (2.1, 1.0)  # inches
@@ -75,16 +75,21 @@ def plot_predictions(images: Any, prediction: Prediction, rows: Any = None, labe
     ax.set_title(f"probability of the {min(top, len(prediction.classes))} likeliest classes", fontsize="small")
     width, height = 1 / columns, 1 / lines
     size, length = (7.5, 12) if columns < 3 else (6.5, 9)  # of names: points, characters
+    codes = np.unique(np.argsort(-prediction.probabilities[chosen], kind="stable")[:, :top])
+    if truth is not None:
+        codes = np.union1d(codes, truth[chosen])
+    names = dict(zip(codes.tolist(), distinct(prediction.classes[codes], length), strict=True))
+    ids = distinct([prediction.ids[row] for row in chosen], 2 * length)
+    title_size = _fitting(size, ids, 2 * length) if truth is None else _fitting(size, names.values(), length)
     for number, (row, picture) in enumerate(zip(chosen, pictures, strict=True)):
         left, bottom = number % columns * width, 1 - (number // columns + 1) * height
         shown = ax.inset_axes((left, bottom + 0.03 * height, 0.4 * width, 0.75 * height))
         bars = ax.inset_axes((left + 0.43 * width, bottom + 0.03 * height, 0.53 * width, 0.75 * height))
         _draw_image(shown, picture)
-        _draw_bars(bars, prediction.probabilities[row], prediction.classes, top, size, length)
+        _draw_bars(bars, prediction.probabilities[row], names, top, _fitting(size, names.values(), length))
         wrong = truth is not None and truth[row] != prediction.probabilities[row].argmax()
-        title = shortened(prediction.ids[row], 2 * length) if truth is None else (
-            ("wrong, true: " if wrong else "true: ") + shortened(prediction.classes[truth[row]], length))
-        ax.text(left, bottom + 0.83 * height, title, transform=ax.transAxes, fontsize=size,
+        title = ids[number] if truth is None else ("wrong, true: " if wrong else "true: ") + names[truth[row]]
+        ax.text(left, bottom + 0.83 * height, title, transform=ax.transAxes, fontsize=title_size,
                 fontweight="bold" if wrong else "normal")
         if wrong:
             shown.spines[:].set(visible=True, color=COLORS[6], linewidth=2)
@@ -175,12 +180,17 @@ def _draw_image(ax: Any, image: np.ndarray) -> None:
     ax.spines[:].set_visible(False)
 
 
-def _draw_bars(ax: Any, chances: np.ndarray, classes: np.ndarray, top: int, size: float, length: int) -> None:
+def _fitting(size: float, labels: Collection[str], length: int) -> float:
+    """A size of letters that puts the longest label where so many characters of the given size have room."""
+    return size * length / max(length, *map(len, labels))
+
+
+def _draw_bars(ax: Any, chances: np.ndarray, names: Mapping[int, str], top: int, size: float) -> None:
     """Bars from the likeliest class down, names and probabilities written on them."""
     likeliest = np.argsort(-chances, kind="stable")[:top]
     ax.barh(range(len(likeliest)), chances[likeliest], height=0.9, color=COLORS[0], alpha=0.45)
     for place, code in enumerate(likeliest):
-        ax.text(0.02, place, shortened(classes[code], length), va="center", fontsize=size)
+        ax.text(0.02, place, names[code], va="center", fontsize=size)
         ax.text(1.0, place, f"{chances[code]:.2f}", va="center", ha="right", fontsize=size)
     ax.set_xlim(0, 1)
     ax.set_ylim(max(top, 3) - 0.5, -0.5)

@@ -10,13 +10,13 @@ from xfer2.visualization._axes import (
     COLORS,
     MARKERS,
     check_columns,
+    distinct,
     draw_interval,
     ink,
     legend_above,
     mean_and_interval,
     new_axes,
     plain,
-    shortened,
 )
 
 
@@ -50,11 +50,12 @@ def plot_learning_curves(frame: Any, x: str = "examples", y: str = "accuracy", g
     """
     check_columns("plot_learning_curves", frame, (x, y, group), finite=(x, y))
     ax = new_axes(ax)
-    for number, (name, rows) in enumerate(frame.groupby(group, sort=False, dropna=False)):
+    names, groups = zip(*frame.groupby(group, sort=False, dropna=False), strict=True)
+    for number, (label, rows) in enumerate(zip(distinct(names, 22), groups, strict=True)):
         places = sorted(rows[x].unique())
         mean, half = np.array([mean_and_interval(rows.loc[rows[x] == place, y]) for place in places]).T
         color = COLORS[number % len(COLORS)]
-        ax.plot(places, mean, marker=MARKERS[number % len(MARKERS)], color=color, label=shortened(name, 22),
+        ax.plot(places, mean, marker=MARKERS[number % len(MARKERS)], color=color, label=label,
                 linestyle=("-", "--", ":")[number // len(COLORS) % 3])
         draw_interval(ax, places, mean, half, color)
     places = sorted(frame[x].unique())

@@ -9,7 +9,7 @@ import numpy as np
 
 from xfer2._validation import parameter_error
 from xfer2.uncertainty.selective import area_under_risk_coverage, risk_coverage_curve
-from xfer2.visualization._axes import COLORS, ink, legend_above, new_axes, shortened
+from xfer2.visualization._axes import COLORS, distinct, ink, legend_above, new_axes
 
 
 def plot_risk_coverage(uncertainty: Any, wrong: Any, ax: Any = None) -> Any:
@@ -53,10 +53,11 @@ def plot_risk_coverage(uncertainty: Any, wrong: Any, ax: Any = None) -> Any:
     rate = float(np.mean(wrong))
     ax = new_axes(ax)
     ax.axhline(rate, color=ink(), linestyle="--", linewidth=1, label=f"random, area {rate:.3f}")
+    labels = distinct(list(curves), 22)
     for number, (name, (coverage, risk)) in enumerate(curves.items()):
         area = f"area {area_under_risk_coverage(measures[name], wrong):.3f}"
         ax.plot(coverage, risk, color=COLORS[number % len(COLORS)], linestyle=("-", ":", "-.")[number // len(COLORS) % 3],
-                label=f"{shortened(name, 22)}, {area}" if name else area)
+                label=f"{labels[number]}, {area}" if name else area)
     ax.set_xlim(0, 1)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("coverage: share of rows answered")
