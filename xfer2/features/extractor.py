@@ -53,8 +53,7 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
         A new folder to keep the features in, memory-mapped; by default they are kept in memory.
     engine : {"auto", "mxnet", "onnxruntime"} or callable
         What computes: ``"auto"`` takes ONNX Runtime where the network has an ONNX form that gives what MXNet gives and there
-        is enough to compute (2e12 floating-point operations, some 10 seconds), else MXNet. A callable makes an engine of
-        a Network.
+        is so much to compute that its start pays (some seconds of it), else MXNet. A callable makes an engine of a Network.
 
     Returns
     -------

@@ -22,7 +22,8 @@ logger = logging.getLogger("xfer2")
 
 EngineChoice = str | EngineFactory
 
-_WORTHWHILE = 2e12  # floating-point operations: 10 to 20 seconds of two cores, where writing ONNX takes one to three
+# what the start of ONNX Runtime must save to be worth it, in floating-point operations: writing the network and comparing
+_START, _EACH_PARAMETER = 1e12, 1e5  # takes a second, and 3 more for the 25 million of a ResNet-50
 _FEWEST = 64  # counting the operations of a deep network takes as long as computing some examples
 _NAMED = {"mxnet": MxnetEngine, "onnxruntime": OnnxRuntimeEngine}
 
@@ -64,10 +65,10 @@ class AutomaticEngine:
         if self._examples is None or self._examples < _FEWEST:
             return False
         try:
-            each = summary.summarize(self._network, {name: array.shape[1:] for name, array in batch.items()}).flops
+            table = summary.summarize(self._network, {name: array.shape[1:] for name, array in batch.items()})
         except ModelError:  # the data do not fit, which MXNet's engine says as their error
             return False
-        return self._examples * (each or 0) > _WORTHWHILE
+        return self._examples * (table.flops or 0) > _START + _EACH_PARAMETER * table.parameters
 
 
 def engine_factory(owner: str, engine: EngineChoice, examples: int | None) -> EngineFactory:

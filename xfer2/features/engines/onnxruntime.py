@@ -16,6 +16,8 @@ from xfer2.model_handler import onnx_check, onnx_export
 from xfer2.model_handler.network import Network
 from xfer2.model_handler.symbols import first_line
 
+_MOST_COMPARED = 1 << 20  # figures of an output of the first batch; the others are computed alike
+
 
 class OnnxRuntimeEngine:
     """Runs a network by ONNX Runtime, after it was written as ONNX for the first batch's shapes.
@@ -40,7 +42,9 @@ class OnnxRuntimeEngine:
         self._network, self._reference = network, MxnetEngine(network)
         self._session: Any = None
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._types: list[np.dtype[Any]] = []
+        self._made: list[tuple[tuple[int, ...], np.dtype[Any]]] = []  # of each output: shape of a row, type
+        self._buffers: dict[tuple[int, int], np.ndarray] = {}
+        self._calls = 0
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Compute all outputs for a batch; see `Engine`.
@@ -60,7 +64,7 @@ class OnnxRuntimeEngine:
 
     def _start(self, batch: Mapping[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
         expected = self._reference(batch)  # also says what is wrong with the data, as MXNet's engine does
-        self._shapes, self._types = shapes, [array.dtype for array in expected]
+        self._shapes, self._made = shapes, [(array.shape[1:], array.dtype) for array in expected]
         runtime = require("onnxruntime", "Computing by ONNX Runtime", "onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])  # as many as MXNet has
@@ -69,14 +73,26 @@ class OnnxRuntimeEngine:
             onnx_export.save_onnx(self._network, path, shapes)
             self._session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         for edge, one, two in zip(self._network.graph.outputs, expected, self._run(batch), strict=True):
-            wrong = onnx_check.disagreement(one, two)
+            rows = slice(max(1, _MOST_COMPARED * len(one) // one.size))
+            wrong = onnx_check.disagreement(one[rows], two[rows])
             if wrong:
                 raise ModelError(f"At the output {edge.node!r} MXNet gives {wrong[0]} and ONNX Runtime {wrong[1]}.")
 
     def _run(self, batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        read = {value.name: batch[value.name] for value in self._session.get_inputs()}
+        """Compute into one of two sets of buffers that serve in turn: new ones would cost a page fault every 4 KB."""
+        self._calls += 1
+        count = len(next(iter(batch.values())))
+        binding, buffers = self._session.io_binding(), []
         try:
-            found = self._session.run(None, read)
+            for value in self._session.get_inputs():
+                binding.bind_cpu_input(value.name, np.ascontiguousarray(batch[value.name]))
+            for number, (value, (shape, kind)) in enumerate(zip(self._session.get_outputs(), self._made, strict=True)):
+                key = number, self._calls % 2
+                if key not in self._buffers or len(self._buffers[key]) < count:
+                    self._buffers[key] = np.empty((count, *shape), kind)
+                buffers.append(self._buffers[key][:count])
+                binding.bind_output(value.name, "cpu", 0, kind, (count, *shape), buffers[-1].ctypes.data)
+            self._session.run_with_iobinding(binding)
         except Exception as error:  # ONNX Runtime's errors have no class in common below it
             raise ModelError(f"ONNX Runtime could not compute the layers: {first_line(error)}") from error
-        return [array.astype(kind, copy=False) for array, kind in zip(found, self._types, strict=True)]
+        return buffers
