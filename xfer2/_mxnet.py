@@ -77,7 +77,10 @@ def hidden(package: str) -> Iterator[None]:
 def _import_mxnet() -> ModuleType:
     _restore_numpy_aliases()
     _restore_distutils()
-    os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
+    threads = os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(available_cores())
+    if not threads.strip().isdigit():  # MXNet ends the process
+        raise ImportError(f"MXNet takes one whole number for OMP_NUM_THREADS, not a list; it is {threads!r}. Set it to the "
+                          "number of threads, or unset it.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy's and distutils', at MXNet's own import
