@@ -23,8 +23,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from xfer2.exceptions import ModelError
-
 _ALIASES = {"bool": bool, "int": int, "float": float, "complex": complex, "object": object, "str": str}
 
 
@@ -107,13 +105,6 @@ def numpy_interface() -> Iterator[None]:
     """Let MXNet compute by its NumPy interface inside, as after ``mx.npx.set_np()``."""
     with mx.util.np_shape(True), mx.util.np_array(True):
         yield
-
-
-def require_classic_interface() -> None:
-    """Raise while ``mx.npx.set_np()`` is in force: MXNet's layers, initialisers and shapes then mean something else."""
-    if mx.util.is_np_array() or mx.util.is_np_shape():
-        raise ModelError("MXNet's NumPy interface is switched on in this process (mx.npx.set_np()); xfer2 computes by the "
-                         "classic one. Call mx.npx.reset_np() first: networks of the NumPy interface are read all the same.")
 
 
 @contextmanager

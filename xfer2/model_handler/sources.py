@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xfer2._mxnet import gluoncv, mx, numpy_interface, require_classic_interface
+from xfer2._mxnet import gluoncv, mx, numpy_interface
 from xfer2._validation import nearest, parameter_error
 from xfer2.exceptions import ModelError, ParameterError
 from xfer2.model_handler import mxnet_files, onnx_import, params
 from xfer2.model_handler.network import Network, Preprocessing
-from xfer2.model_handler.symbols import first_line
+from xfer2.model_handler.symbols import first_line, require_classic_interface
 
 _UNTRACEABLE = (AttributeError, TypeError, ValueError, AssertionError, LookupError, RuntimeError)
 ZOO_DIRECTORY = Path(__file__).resolve().parent.parent / "zoo"

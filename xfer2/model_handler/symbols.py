@@ -21,6 +21,13 @@ _POINTER_OPERATORS = frozenset({"_Native", "_NDArray"})
 _GROUP_COUNTS = frozenset({"num_group", "num_groups"})  # of Convolution, Deconvolution and GroupNorm
 
 
+def require_classic_interface() -> None:
+    """Raise while ``mx.npx.set_np()`` is in force: MXNet's layers, initialisers and shapes then mean something else."""
+    if mx.util.is_np_array() or mx.util.is_np_shape():
+        raise ModelError("MXNet's NumPy interface is switched on in this process (mx.npx.set_np()); xfer2 computes by the "
+                         "classic one. Call mx.npx.reset_np() first: networks of the NumPy interface are read all the same.")
+
+
 def to_symbol(graph: Graph) -> Symbol:
     """The MXNet symbol of a graph."""
     check_operators(graph)

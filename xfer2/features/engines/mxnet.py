@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xfer2._mxnet import mx, require_classic_interface
+from xfer2._mxnet import mx
 from xfer2._validation import check_integer, parameter_error
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
@@ -80,7 +80,7 @@ class MxnetEngine:
 
     def check(self, batch: Mapping[str, np.ndarray]) -> None:
         """Raise what is wrong with a batch before anything is computed of it."""
-        require_classic_interface()
+        symbols.require_classic_interface()
         self._check_lengths(batch)
 
     def _fetch(self, device: int, number: int, array: Any) -> np.ndarray:
