@@ -76,9 +76,9 @@ def _import_mxnet() -> ModuleType:
     _restore_numpy_aliases()
     _restore_distutils()
     threads = os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(available_cores())
-    if not threads.strip().isdigit():  # MXNet ends the process
-        raise ImportError(f"MXNet takes one whole number for OMP_NUM_THREADS, not a list; it is {threads!r}. Set it to the "
-                          "number of threads, or unset it.")
+    if not threads.strip().lstrip("-").isdigit():  # MXNet ends the process
+        raise ImportError(f"MXNet takes one whole number for OMP_NUM_THREADS; it is {threads!r}. Set it to the number of "
+                          "threads, or unset it.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy's and distutils', at MXNet's own import
@@ -92,6 +92,7 @@ def _import_mxnet() -> ModuleType:
 
 
 mx: Any = _import_mxnet()
+THREADS = max(int(os.environ["OMP_NUM_THREADS"]), 0)  # what MXNet has read; 0 leaves the number to others' choice
 
 # MXNet has no type information; these names say in signatures what is meant.
 NDArray: TypeAlias = Any

@@ -209,7 +209,7 @@ def test_csv_with_labels(network, tmp_path, header, labels, expected):
     check_rows(found["fc"], expected_rows(network, [10, 90]))
 
 
-@pytest.mark.parametrize("header", ["image_name", "id", "img", "filepath", "Photograph", "file.path"])
+@pytest.mark.parametrize("header", ["image_name", "id", "img", "filepath", "Photograph", "photo of"])
 def test_a_first_row_that_names_no_image_is_a_header(tmp_path, header):
     (tmp_path / "list.csv").write_text(f"{header},class\na.png,3\nb.png,7\n")
     assert [(example.id, example.label) for example in open_examples(tmp_path / "list.csv").read()] == [
@@ -218,7 +218,7 @@ def test_a_first_row_that_names_no_image_is_a_header(tmp_path, header):
 
 def test_a_first_row_that_may_name_an_image_is_none(tmp_path):
     (tmp_path / "first").write_bytes(png(1))  # images may have no suffix
-    for rows in ("gone.png,1\na.png,2\n", "first,1\na.png,2\n", "gone,1\nmissing,2\n"):
+    for rows in ("gone.png,1\na.png,2\n", "first,1\na.png,2\n", "gone,1\nmissing,2\n", "gone.heic,1\na.png,2\n"):
         (tmp_path / "list.csv").write_text(rows)
         assert [example.label for example in open_examples(tmp_path / "list.csv").read()] == [1, 2]
 

@@ -1,6 +1,7 @@
 """ONNX Runtime gives what MXNet gives, and is chosen where that is so and there is enough to compute."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -127,6 +128,21 @@ def test_parts_are_computed_by_the_engine_for_all_examples():
     for examples, expected in ((None, "mxnet"), (ENOUGH, "onnxruntime")):
         parts = extract_parts(network, open_batches(data, network, batch_size=5), ("fc2",), examples=examples, most=5)
         np.testing.assert_allclose(np.concatenate([part["fc2"] for part in parts]), by_name[expected], atol=1e-7)
+
+
+def test_processes_that_print_meanwhile_are_heard(capfd):
+    networks = [image_network() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda network: OnnxRuntimeEngine(network)(inputs_for(network)), networks))
+        print("heard")
+    assert capfd.readouterr().out == "heard\n"
+
+
+def test_an_output_layer_with_a_label_warns_of_nothing(capfd):
+    network = with_values(chain_symbol(softmax=True), data=(3, 8, 8))
+    found = OnnxRuntimeEngine(network)(inputs_for(network, count=3))[0]
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    assert capfd.readouterr().err == ""
 
 
 def test_names_of_engines_and_devices():

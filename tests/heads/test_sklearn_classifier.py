@@ -211,3 +211,36 @@ def test_logarithms_of_probabilities_are_no_logits():
     assert SklearnHead(GaussianNB(), random_state=0).fit(X[TRAIN], Y[TRAIN]).predict_uncertainty(X[TEST]).logits is None
     margins = SklearnHead(LinearSVC(), random_state=0).fit(X[TRAIN] / 16, Y[TRAIN])
     assert margins.predict_uncertainty(X[TEST] / 16).logits.shape == (600, 10)
+
+
+class FirstSeen(LogisticRegression):
+    """A classifier whose columns are in the order in which the labels were seen."""
+
+    def fit(self, X, y):
+        self.seen_ = list(dict.fromkeys(np.asarray(y).tolist()))
+        return super().fit(X, y)
+
+    @property
+    def classes_(self):
+        return np.array(self.seen_)
+
+    @classes_.setter
+    def classes_(self, value):
+        self.sorted_ = value
+
+    def predict_proba(self, X):
+        chances = softmax(X @ self.coef_.T + self.intercept_, axis=1)
+        return chances[:, [self.sorted_.tolist().index(name) for name in self.seen_]]
+
+
+def test_the_temperature_is_of_columns_in_the_order_of_each_fit():
+    plain, other = (SklearnHead(kind(max_iter=2000, C=100.0), random_state=0).fit(X[TRAIN] / 16, Y[TRAIN])
+                    for kind in (LogisticRegression, FirstSeen))
+    assert other.temperature_ == pytest.approx(plain.temperature_, rel=1e-4)
+
+
+def test_a_classifier_that_calls_classes_by_their_number_has_them_in_order():
+    head = SklearnHead(GaussianNB(), calibrate=False).fit(X[TRAIN], NAMES[Y[TRAIN]])
+    before = head.predict_proba(X[TEST])
+    head.estimator_.classes_ = np.arange(10)
+    np.testing.assert_array_equal(head.predict_proba(X[TEST]), before)

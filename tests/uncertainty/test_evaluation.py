@@ -98,3 +98,12 @@ def test_the_interval_of_the_calibration_error_holds_the_true_error():
         assert 0 <= figure.low <= figure.high
         held.append(figure.low <= 0.1 <= figure.high)
     assert np.mean(held) > 0.8
+
+
+def test_the_calibration_error_lies_in_its_interval():
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        chances = random.uniform(0.5, 1, 200)
+        told = Prediction(np.stack([chances, 1 - chances], axis=1), np.array([0, 1]), range(200))
+        figure = Evaluation(told, (random.uniform(size=200) > chances).astype(int)).figures()["expected_calibration_error"]
+        assert figure.low <= figure.value <= figure.high

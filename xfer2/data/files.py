@@ -176,7 +176,8 @@ def _in_csv(path: Path) -> list[Example]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{str(path)!r} cannot be read as CSV: {error}.") from error
     images = [_is_image(path.parent / row[0].strip()) for row in rows[:2]]
-    if rows and (rows[0][0].strip().lower() in _HEADER_NAMES or images == [False, True]):
+    plain = bool(rows) and not set(rows[0][0]) & set("./\\")
+    if rows and (rows[0][0].strip().lower() in _HEADER_NAMES or (plain and images == [False, True])):
         rows = rows[1:]
     if not rows:
         raise DataError(f"The list {str(path)!r} names no images.")

@@ -97,6 +97,8 @@ def storable(labels: np.ndarray) -> np.ndarray:
     DataError
         They are of several types, or of one that is no text, number or date.
     """
+    if labels.dtype.kind == "O":
+        labels = np.array([one.item() if isinstance(one, (np.number, np.bool_)) else one for one in labels], object)
     kinds = {str if isinstance(label, str) else type(label) for label in labels} if labels.dtype.kind == "O" else set()
     plain = np.array(labels.tolist()) if len(kinds) == 1 and kinds <= {str, bool, int, float} else labels
     if plain.dtype.kind not in "biufSUMm":

@@ -120,7 +120,9 @@ def _extract_rest(network: Network, layers: tuple[str, ...], data: str, work: Pa
             return []
     batches = open_batches(rest, network, None, batch_size, errors, "extract_to_file")
     start, told = done, 0
-    examples = examples_on_disk.open_examples(data).size  # all of them: the rest goes on with the engine of the parts before
+    found_size = examples_on_disk.open_examples(data).size
+    # all of them: the rest goes on with the engine of the parts before
+    examples = sum(1 for _ in examples_on_disk.open_examples(data).read()) if found_size is None else found_size
     for found in extract_parts(network, batches, layers, pool, engine, examples, _PART_EXAMPLES):
         stop = start + len(found) + len(found.skipped)
         found.save(work / f"part-{start:010d}-{stop:010d}.npz")

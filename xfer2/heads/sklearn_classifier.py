@@ -68,13 +68,13 @@ class SklearnHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         with few_rows_a_class():
             self.estimator_ = clone(self.estimator).fit(X, y)
         _check_margins(owner, self.estimator_, X, len(self.classes_))
-        order = self._order(owner)
+        self._order(owner, self.estimator_)
         self.temperature_ = 1.0
         parts = held_out_parts(codes, child_seed(seed, "parts")) if self.calibrate else []
         if parts:
             try:
                 with few_rows_a_class():
-                    logits = np.concatenate([_logits(clone(self.estimator).fit(X[kept], y[kept]), X[left_out])[:, order]
+                    logits = np.concatenate([self._logits(clone(self.estimator).fit(X[kept], y[kept]), X[left_out])
                                              for kept, left_out in parts])
             except ValueError as error:  # folds or neighbours of its own that a part has too few rows for
                 warnings.warn(f"{owner}: the probabilities are not calibrated, as the classifier cannot be fitted to a part "
@@ -88,10 +88,11 @@ class SklearnHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """A Prediction for features X (n, d); its logits are margins, where the classifier has no probabilities."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
-        order, has_chances = self._order(type(self).__name__), hasattr(self.estimator_, "predict_proba")
+        has_chances = hasattr(self.estimator_, "predict_proba")
         if has_chances and self.temperature_ == 1:
+            order = self._order(type(self).__name__, self.estimator_)
             return Prediction(self.estimator_.predict_proba(X)[:, order], self.classes_, range(len(X)))
-        logits = _logits(self.estimator_, X)[:, order] / self.temperature_
+        logits = self._logits(self.estimator_, X) / self.temperature_
         # logarithms of probabilities have lost how large the logits were
         return Prediction(softmax(logits, axis=1), self.classes_, range(len(X)), logits=None if has_chances else logits)
 
@@ -104,13 +105,19 @@ class SklearnHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.estimator_.predict(validate_data(self, X, reset=False))
 
-    def _order(self, owner: str) -> list[int]:
-        """The classifier's column of each of `classes_`."""
-        own = np.asarray(getattr(self.estimator_, "classes_", self.classes_)).tolist()
-        if sorted(own) != self.classes_.tolist():
-            raise parameter_error(owner, "estimator", f"a classifier whose classes_ are the labels {self.classes_.tolist()}",
-                                  own)
-        return [own.index(name) for name in self.classes_.tolist()]
+    def _order(self, owner: str, estimator: Any) -> list[int]:
+        """A fitted classifier's column of each of `classes_`; one that calls them by their number has them in order."""
+        own, names = np.asarray(getattr(estimator, "classes_", self.classes_)).tolist(), self.classes_.tolist()
+        if set(own) == set(names) and len(own) == len(names):
+            return [own.index(name) for name in names]
+        if own == list(range(len(names))):
+            return own
+        raise parameter_error(owner, "estimator", f"a classifier whose classes_ are the labels {names}", own)
+
+    def _logits(self, estimator: Any, X: np.ndarray) -> np.ndarray:
+        logits = two_columns(np.asarray(estimator.decision_function(X))) if not hasattr(estimator, "predict_proba") else (
+            np.log(np.clip(estimator.predict_proba(X), _LEAST, None)))
+        return logits[:, self._order(type(self).__name__, estimator)]
 
 
 def _check_margins(owner: str, estimator: Any, X: np.ndarray, classes: int) -> None:
@@ -125,9 +132,3 @@ def _check_margins(owner: str, estimator: Any, X: np.ndarray, classes: int) -> N
         raise parameter_error(owner, "estimator", f"a classifier whose margins are one a class ({classes}), not one a pair",
                               f"{name} of shape {shape}", "Set decision_function_shape='ovr', or wrap it in "
                               "sklearn.calibration.CalibratedClassifierCV.")
-
-
-def _logits(estimator: Any, X: np.ndarray) -> np.ndarray:
-    if hasattr(estimator, "predict_proba"):
-        return np.log(np.clip(estimator.predict_proba(X), _LEAST, None))
-    return two_columns(np.asarray(estimator.decision_function(X)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ _OPSET = 13  # the newest that MXNet's translations were written for; what they 
 _DEFAULTS = {  # of MXNet, where the translation takes a missing attribute for another value
     "FullyConnected": {"flatten": "True"}, "LRN": {"knorm": "2"}, "Deconvolution": {"no_bias": "True"}}
 _ORDERING = frozenset({"_contrib_box_nms", "topk", "argsort", "sort"})
+_ONE_AT_A_TIME = threading.Lock()  # the onnx package has one opset to check for, whoever checks
 _REMEDY = "Replace that layer, or export the part of the network below it (truncate, extract)."
 
 
@@ -89,10 +91,11 @@ def _translated(onnx: Any, network: Network, shapes: Mapping[str, tuple[int, ...
     known = [(1, *shapes[name]) for name in names]
     batched = [("batch", *shapes[name]) for name in names]
     types = [onnx.TensorProto.FLOAT] * len(names)
+    _silence_translations()
     converter = mx.onnx.mx2onnx._export_onnx.MXNetGraph()
     try:
         # not mx.onnx.export_model, which stamps the newest opset that the onnx package knows on what is written for 13
-        with _checked_as_opset(onnx, _OPSET), redirect_stdout(io.StringIO()):  # some translations print
+        with _ONE_AT_A_TIME, _checked_as_opset(onnx, _OPSET):
             made = converter.create_onnx_graph_proto(symbol, values, known, types, opset_version=_OPSET, dynamic=True,
                                                      dynamic_input_shapes=batched)
         _, order = converter.get_outputs(symbol, values, known, "", types)
@@ -111,6 +114,13 @@ def _translated(onnx: Any, network: Network, shapes: Mapping[str, tuple[int, ...
         del field[:]
         field.extend(copies)
     return onnx.helper.make_model_gen_version(made, opset_imports=[onnx.helper.make_opsetid("", _OPSET)])
+
+
+def _silence_translations() -> None:
+    """Some print; others that print meanwhile must be heard."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("mxnet.onnx.mx2onnx"):
+            vars(module)["print"] = lambda *said, **how: None
 
 
 @contextmanager

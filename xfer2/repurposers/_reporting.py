@@ -58,7 +58,7 @@ def _again(repurposer: Any, changed: dict[str, Any]) -> str:
                     for key, named in zip(("source", "data"), record["named"], strict=True))
     comments = [f"{key} = ...  # {record[key]}"
                 for key, named in zip(("source", "data"), record["named"], strict=True) if not named]
-    if record.get("given_labels"):
+    if record.get("given_labels", record["data"].startswith("an array")):
         comments.append("labels = ...")
         data += ", labels"
     arguments = [source]

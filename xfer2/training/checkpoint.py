@@ -119,10 +119,11 @@ def identity(trainer: Any, seed: int, values: Mapping[str, np.ndarray], inputs: 
     settings = {name: getattr(trainer, name) for name in (
         "epochs", "batch_size", "learning_rate", "optimizer", "warm_up", "weight_decay", "rates",
         "label_smoothing", "mixup", "clip_gradient", "views", "patience", "average_last")}
-    others = {name: _said(getattr(trainer, name)) for name in ("schedule", "augment", "loss", "penalty", "class_weights")}
+    others = {name: _shortly(getattr(trainer, name)) for name in ("schedule", "augment", "loss", "penalty", "class_weights")}
     parameters = trainer.block.collect_params().values()
     found = {
-        **settings, **others, "optimizer_params": {name: _said(value) for name, value in trainer.optimizer_params.items()},
+        **settings, **others,
+        "optimizer_params": {name: _shortly(value) for name, value in trainer.optimizer_params.items()},
         "steps": trainer.steps_per_epoch(codes), "graph": _graph_sum(trainer.block), "seed": seed,
         "moving parameters": [p.name for p in parameters if p.grad_req != "null"],
         "shapes": [[p.name, list(p.shape)] for p in parameters], "start": _sum(*values.values()),
@@ -142,6 +143,12 @@ def _graph_sum(block: Any) -> int:
     return zlib.crc32(json.dumps([said, [edge[:2] for edge in graph.outputs]]).encode())
 
 
+def _shortly(value: Any) -> str:
+    """A setting as a text of readable length; what is longer ends in its sum."""
+    text = _said(value)
+    return text if len(text) <= 300 else f"{text[:200]}... {zlib.crc32(text.encode())}"
+
+
 def _said(value: Any, met: dict[int, Any] | None = None) -> str:
     """A setting as a text that is the same in every process: objects by what they hold, not by the addresses they have."""
     if isinstance(value, str):
@@ -151,15 +158,17 @@ def _said(value: Any, met: dict[int, Any] | None = None) -> str:
     if isinstance(value, mx.nd.NDArray):
         value = value.asnumpy()
     if isinstance(value, np.ndarray):
-        return f"{value} {zlib.crc32(value.tobytes())}" if not value.dtype.hasobject else _said(value.tolist(), met)
+        if value.dtype.hasobject:
+            return _said(value.tolist(), met)
+        return f"{value if value.size < 20 else f'{value.dtype} {value.shape}'} {zlib.crc32(value.tobytes())}"
     met = {} if met is None else met
     held, name = _held(value, met), getattr(value, "__qualname__", type(value).__qualname__)
     if held is None:
         return repr(value)
     if not isinstance(value, tuple):  # those of `items` are gone at once, and others get their addresses
         if id(value) in met:
-            return f"{name} {list(met).index(id(value))}"  # in a circle, or held twice
-        met[id(value)] = value
+            return f"{name} {met[id(value)][0]}"  # in a circle, or held twice
+        met[id(value)] = len(met), value
     text = ", ".join(_said(one, met) for one in held)
     return f"({text})" if type(value) is tuple else f"[{text}]" if type(value) in (list, dict) else f"{name}[{text}]"
 
@@ -177,13 +186,17 @@ def _held(value: Any, met: dict[int, Any]) -> list[Any] | None:
     if isinstance(value, type) or not (isinstance(value, (MethodType, mx.gluon.Block)) or is_dataclass(value)
                                        or _ADDRESS.search(repr(value))):
         return None
-    slots = {one for kind in type(value).__mro__ for one in getattr(kind, "__slots__", ()) if not one.startswith("__")}
+    if isinstance(value, MethodType):  # its owner may count and collect what it sees: only what is plain is a setting
+        owner = value.__self__
+        plain = sorted((one, held) for one, held in getattr(owner, "__dict__", {}).items()
+                       if held is None or isinstance(held, (str, bool, numbers.Number)))
+        return [value.__qualname__, *plain]
+    told = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
+    slots = {one for names in told for one in ([names] if isinstance(names, str) else names) if not one.startswith("__")}
     names = slots | getattr(value, "__dict__", {}).keys()
     if isinstance(value, mx.gluon.Block):  # without what Gluon counts and keeps: names, tracings
         names -= vars(mx.gluon.HybridBlock(prefix="")).keys() - {"_children", "_reg_params"}
-    owner = getattr(value, "__self__", None)  # of a method
-    found = [(one, getattr(value, one)) for one in sorted(names) if hasattr(value, one)]
-    return found if owner is None else [owner, *found]
+    return [(one, getattr(value, one)) for one in sorted(names) if hasattr(value, one)]
 
 
 def _sum(*arrays: Any) -> int:

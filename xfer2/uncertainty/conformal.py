@@ -42,7 +42,8 @@ class ConformalSets:
         is chosen on a fifth of the calibration rows, at least 1 / (1 - coverage), which then do not calibrate. Where many
         true labels have a probability below about 1e-7, sets of each method are larger than they need be.
     random_state : int, RandomState, Generator or None
-        Of the randomised sets. For one integer, a row's set is the same whatever rows it comes with; only of rows whose
+        Of the randomised sets. For one integer, a row's set is the same whatever rows it comes with, where its
+        probabilities are, to the bit (another engine's or machine's may round otherwise); only of rows whose
         probabilities and names are alike, each in turn has another draw. A service that predicts rows one by one gives them
         names (files have them), or takes ``"lac"``, which draws nothing.
 

@@ -90,9 +90,9 @@ class Evaluation:
                               *calibration.bootstrap_rows(score, len(self), 0.95, 500, random_state))
                  for name, score in scores.items()}
         error = found["expected_calibration_error"]
-        low, high = (max(0.0, 2 * error.value - bound) for bound in (error.high, error.low))
+        mirrored = [max(0.0, 2 * error.value - bound) for bound in (error.high, error.low)] + [error.value]
         return {"accuracy": _share(1 - self.wrong.mean(), len(self)), **found,
-                "expected_calibration_error": Figure(error.value, low, high)}
+                "expected_calibration_error": Figure(error.value, min(mirrored), max(mirrored))}
 
     def entropy_limit(self, risk: float) -> float:
         """The entropy, in nats, above which to abstain so that at most `risk` of the answers are wrong.

@@ -22,9 +22,10 @@ logger = logging.getLogger("xfer2")
 
 EngineChoice = str | EngineFactory
 
-# what the start of ONNX Runtime must save to be worth it, in floating-point operations: writing the network and comparing
-_START, _EACH_PARAMETER = 1e12, 1e5  # takes a second, and 3 more for the 25 million of a ResNet-50
-_FEWEST = 64  # counting the operations of a deep network takes as long as computing some examples
+# how much there must be to compute, in floating-point operations, for the start of ONNX Runtime to be worth it: writing the
+# network and comparing takes a second, 3 more for the 25 million parameters of a ResNet-50, 3 for 600 layers
+_START, _EACH_PARAMETER, _EACH_PAIR_OF_LAYERS = 1e12, 1e5, 1e7
+_FEWEST = 64  # and as many as there are layers: counting the operations takes as long as computing some examples
 _NAMED = {"mxnet": MxnetEngine, "onnxruntime": OnnxRuntimeEngine}
 
 
@@ -62,13 +63,15 @@ class AutomaticEngine:
             return self._chosen(batch)
 
     def _is_worthwhile(self, batch: Mapping[str, np.ndarray]) -> bool:
-        if self._examples is None or self._examples < _FEWEST:
+        layers = len(self._network.graph.layer_names)
+        if self._examples is None or self._examples < max(_FEWEST, layers):
             return False
         try:
             table = summary.summarize(self._network, {name: array.shape[1:] for name, array in batch.items()})
         except ModelError:  # the data do not fit, which MXNet's engine says as their error
             return False
-        return self._examples * (table.flops or 0) > _START + _EACH_PARAMETER * table.parameters
+        needed = _START + _EACH_PARAMETER * table.parameters + _EACH_PAIR_OF_LAYERS * layers**2
+        return self._examples * (table.flops or 0) > needed
 
 
 def engine_factory(owner: str, engine: EngineChoice, examples: int | None) -> EngineFactory:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xfer2._mxnet import THREADS
 from xfer2._optional import require
 from xfer2.exceptions import ModelError
 from xfer2.features.engines.mxnet import MxnetEngine
@@ -22,8 +23,8 @@ _MOST_COMPARED = 1 << 20  # figures of an output of the first batch; the others 
 class OnnxRuntimeEngine:
     """Runs a network by ONNX Runtime, after it was written as ONNX for the first batch's shapes.
 
-    It must give what MXNet gives, to 1e-4 of the largest figure, on a random batch and on the first one. Batches of other
-    shapes are left to MXNet.
+    It must give what MXNet gives, to 1e-4 of the largest figure, on a random batch and on rows of the first one. Batches of
+    other shapes are left to MXNet.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ class OnnxRuntimeEngine:
         self._shapes, self._made = shapes, [(array.shape[1:], array.dtype) for array in expected]
         runtime = require("onnxruntime", "Computing by ONNX Runtime", "onnxruntime")
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])  # as many as MXNet has
+        options.intra_op_num_threads, options.log_severity_level = THREADS, 4  # what goes wrong here is said below
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "network.onnx")
             onnx_export.save_onnx(self._network, path, shapes)
