@@ -108,6 +108,11 @@ def numpy_interface() -> Iterator[None]:
         yield
 
 
+def several(outputs: Any) -> list[Any]:
+    """What a block or an operator gives, as a list: of a single output MXNet gives that alone."""
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+
 @contextmanager
 def own_draws() -> Iterator[None]:
     """Let what is inside seed MXNet's generator: outside it goes on as if one number had been drawn."""

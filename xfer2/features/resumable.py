@@ -113,17 +113,18 @@ def _extract_rest(network: Network, layers: tuple[str, ...], data: str, work: Pa
     """Write the parts that are not there yet; images that were skipped after the last of them are given back."""
     done = _done(work)
     rest: Any = data
+    # of all examples: the rest goes on with the engine of the parts before
+    size = examples_on_disk.open_examples(data).size
+    if done or size is None:
+        counted = sum(1 for _ in examples_on_disk.open_examples(data).read())
+        size = counted if size is None else size
     if done:
-        size = sum(1 for _ in examples_on_disk.open_examples(data).read())
-        rest = FileRows(data, np.arange(size) >= done)
+        rest = FileRows(data, np.arange(counted) >= done)
         if rest.count == 0:
             return []
     batches = open_batches(rest, network, None, batch_size, errors, "extract_to_file")
     start, told = done, 0
-    found_size = examples_on_disk.open_examples(data).size
-    # all of them: the rest goes on with the engine of the parts before
-    examples = sum(1 for _ in examples_on_disk.open_examples(data).read()) if found_size is None else found_size
-    for found in extract_parts(network, batches, layers, pool, engine, examples, _PART_EXAMPLES):
+    for found in extract_parts(network, batches, layers, pool, engine, size, _PART_EXAMPLES):
         stop = start + len(found) + len(found.skipped)
         found.save(work / f"part-{start:010d}-{stop:010d}.npz")
         start, told = stop, told + len(found.skipped)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xfer2._mxnet import mx
+from xfer2._mxnet import mx, several
 from xfer2._optional import require
 from xfer2.exceptions import DataError, ModelError
 from xfer2.model_handler import symbols
@@ -130,7 +130,7 @@ class _Inference:
         symbols.shapes_for_data(self.network, self._shapes, count)
         values = {**self.network.params, **{name: mx.nd.array(array, dtype="float32") for name, array in batch.items()}}
         outputs = self._operator(*[values[name] for name in self._symbol.list_inputs()])
-        return [array.asnumpy() for array in (outputs if isinstance(outputs, (list, tuple)) else [outputs])]
+        return [array.asnumpy() for array in several(outputs)]
 
     def random_batch(self, count: int, seed: int = 0) -> dict[str, np.ndarray]:
         """Normal figures, or whole numbers where the file or the network asks for them."""

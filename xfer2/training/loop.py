@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xfer2._mxnet import Block, NDArray, mx, own_draws
+from xfer2._mxnet import Block, NDArray, mx, own_draws, several
 from xfer2._progress import Progress
 from xfer2._random import child_seed
 from xfer2._validation import check_at_least_zero, check_fraction, check_integer, check_kind, check_positive
@@ -289,7 +289,7 @@ class Trainer:
         """Forward, backward, update; the mean loss and the outputs (n, k)."""
         shares = [self._on_device(part, inputs, targets, weights[:, np.newaxis]) for part in by_device(count, self.contexts)]
         with mx.autograd.record():
-            outputs = [_several(self.block(*share[:-2])) for share in shares]
+            outputs = [several(self.block(*share[:-2])) for share in shares]
             losses = [self.loss(own[0], *share[-2:]) for own, share in zip(outputs, shares, strict=True)]
             totals = losses if self.penalty is None else [
                 mx.nd.broadcast_add(loss, self.penalty(own[1:], parameters.moving(self.block, own[0].context), share[-2]))
@@ -311,7 +311,7 @@ class Trainer:
         found = []
         for start in range(0, len(codes), self.batch_size):
             batch = [mx.nd.array(array[start:start + self.batch_size], ctx=self.contexts[0]) for array in inputs]
-            found.append(_several(self.block(*batch))[0].asnumpy())
+            found.append(several(self.block(*batch))[0].asnumpy())
         logits = np.concatenate(found)
         if not np.isfinite(logits).all():
             return {"loss": math.inf, "accuracy": float((logits.argmax(axis=1) == codes).mean())}
@@ -328,7 +328,7 @@ class Trainer:
     def _warm_start(self, inputs: Inputs) -> None:
         """Run one example through the block: its shapes are known then, and how many classes it has."""
         rows = [mx.nd.array(array[:1], ctx=self.contexts[0]) for array in inputs]
-        self._classes = _several(self.block(*rows))[0].shape[1]
+        self._classes = several(self.block(*rows))[0].shape[1]
 
     def _on_device(self, share: tuple[slice, Any], inputs: Inputs, *rest: np.ndarray) -> list[NDArray]:
         part, context = share
@@ -394,7 +394,3 @@ class Trainer:
         checkpoint.restore_optimizer(self.optimizer_, state.arrays["optimizer"], state.updates)
         logger.info("training goes on after epoch %d, from %s", state.epoch, os.fspath(self.checkpoint_dir or ""))
         return state.epoch
-
-
-def _several(outputs: Any) -> list[NDArray]:
-    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]

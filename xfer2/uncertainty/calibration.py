@@ -12,7 +12,7 @@ from scipy.special import log_softmax, logsumexp
 from xfer2._random import root_seed
 from xfer2._validation import check_integer, check_positive, parameter_error
 from xfer2.exceptions import DataError
-from xfer2.uncertainty.predictions import label_codes
+from xfer2.uncertainty.predictions import columns_of, label_codes
 
 _LEAST = float(np.finfo(np.float32).tiny)  # probabilities below it count as it, in any precision: 87 nats
 _SPREADS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05)
@@ -222,7 +222,8 @@ def negative_log_likelihood(labels: Any, probabilities: Any, classes: Any) -> fl
 def negative_log_likelihood_rows(labels: Any, probabilities: Any, classes: Any) -> np.ndarray:
     """What `negative_log_likelihood` is the mean of (n,)."""
     codes, chances = _checked(labels, probabilities, classes)
-    label_codes("negative_log_likelihood", labels, classes, len(codes))
+    if (codes < 0).any():  # said by name
+        label_codes("negative_log_likelihood", labels, classes, len(codes))
     return -np.log(np.clip(chances[np.arange(len(codes)), codes], _LEAST, None))
 
 
@@ -252,8 +253,6 @@ def _checked(labels: Any, probabilities: Any, classes: Any) -> tuple[np.ndarray,
                         f"(n, {len(names)}); got labels of shape {truth.shape} and probabilities of shape {chances.shape}.")
     if not np.isfinite(chances).all():
         raise DataError("Some probabilities are NaN or infinite.")
-    given, known = truth.tolist(), names.tolist()
-    if len({isinstance(name, str) for name in given + known}) > 1:
+    if len({isinstance(name, str) for name in truth.tolist() + names.tolist()}) > 1:
         raise DataError(f"The labels are of type {truth.dtype}, the classes of type {names.dtype}: texts are no numbers.")
-    positions = {name: column for column, name in enumerate(known)}
-    return np.array([positions.get(label, -1) for label in given], int), chances.astype(np.float64)
+    return columns_of(truth, names), chances.astype(np.float64)

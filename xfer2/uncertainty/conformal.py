@@ -242,14 +242,14 @@ class _RowDraws(np.random.RandomState):
 
     def __init__(self, seed: int, chances: np.ndarray, ids: Sequence[Any]) -> None:
         super().__init__(seed)
-        names = [name.encode(errors="surrogateescape") if isinstance(name, str) else b"" for name in ids]
-        rows = map(np.ndarray.tobytes, np.round(chances * 1e6).astype(np.int64))
-        self._seed, self._keys = seed, [row + name for row, name in zip(rows, names, strict=True)]
+        self._seed, self._chances, self._ids = seed, chances, ids
 
     def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
         """The rows' numbers, from 0 to 1."""
         seen, draws = Counter[bytes](), []
-        for key in self._keys:
+        rows = np.round(self._chances * 1e6).astype(np.int64)
+        for row, name in zip(rows, self._ids, strict=True):
+            key = row.tobytes() + (name.encode(errors="surrogateescape") if isinstance(name, str) else b"")
             text = f"{self._seed} {seen[key]} ".encode() + key
             draws.append(int.from_bytes(hashlib.blake2b(text, digest_size=7).digest()) / 2.0**56)
             seen[key] += 1

@@ -122,12 +122,18 @@ def label_codes(owner: str, labels: Any, classes: Any, rows: int) -> np.ndarray:
     truth, names = np.asarray(labels), np.asarray(classes)
     if truth.shape != (rows,):
         raise DataError(f"{owner}: {rows} predictions need labels of shape ({rows},); got {truth.shape}.")
-    positions = {name: column for column, name in enumerate(names.tolist())}
-    unknown = sorted({repr(label) for label in truth.tolist() if label not in positions})
-    if unknown:
-        raise DataError(f"{owner}: the label {unknown[0]} is not among the classes {shown_classes(names)}. "
+    codes = columns_of(truth, names)
+    if (codes < 0).any():
+        unknown = min(repr(label) for label in truth[codes < 0].tolist())
+        raise DataError(f"{owner}: the label {unknown} is not among the classes {shown_classes(names)}. "
                         "Leave such rows out, or train with examples of it.")
-    return np.array([positions[label] for label in truth.tolist()], int)
+    return codes
+
+
+def columns_of(labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The column of each label (n,), -1 of one that is no class."""
+    positions = {name: column for column, name in enumerate(classes.tolist())}
+    return np.array([positions.get(label, -1) for label in labels.tolist()], int)
 
 
 def shown_classes(classes: Any) -> str:

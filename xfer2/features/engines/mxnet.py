@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xfer2._mxnet import mx
+from xfer2._mxnet import mx, several
 from xfer2._validation import check_integer, parameter_error
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
@@ -104,7 +104,7 @@ class MxnetEngine:
             outputs = self._operator(*[values[name] for name in self._inputs])
         except mx.MXNetError as error:
             raise ModelError(f"MXNet could not compute the layers: {symbols.first_line(error)}") from error
-        return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+        return several(outputs)
 
     def _zero_label_shapes(self, batch: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
         """Check the batch against the network once per shape; labels, which do not matter here, are fed zeros."""

@@ -10,7 +10,7 @@ from xfer2.exceptions import ModelError
 from xfer2.model_handler.graph import operators, query
 from xfer2.model_handler.graph.model import Graph
 
-WEIGHTED = frozenset({"Convolution", "FullyConnected"})
+PAIRED = frozenset({"Convolution", "FullyConnected"})
 _CARRIED = operators.BATCH_NORMS | {"Activation", "LeakyReLU", "relu", "sigmoid", "tanh", "clip", "Pooling", "Flatten"}
 
 
@@ -61,7 +61,7 @@ def find_pairs(graph: Graph, parameters: Collection[str], named: Sequence[str] |
     """
     found = []
     for node in graph.nodes:
-        if node.op not in WEIGHTED:
+        if node.op not in PAIRED:
             continue
         users = [user for user, position in graph.consumers[node.inputs[1].node] if position == 1]
         if len(users) == 1:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from xfer2.exceptions import ModelError
 from xfer2.model_handler.graph import edit, query
 from xfer2.model_handler.graph.model import Edge, Graph, Node
-from xfer2.model_handler.graph.pairs import WEIGHTED, Pair
+from xfer2.model_handler.graph.pairs import PAIRED, Pair
 
 _SIZES = {"Convolution": "num_filter", "FullyConnected": "num_hidden"}
 UNIT = "__unit__"  # attribute of a unit's gates and parameters: the name of its pair
@@ -41,7 +41,7 @@ def stitched(source: Graph, parameters: Collection[str], width: float, chosen: C
     def narrowed(node: Node, edges: Edges) -> tuple[Mapping[str, str], Edges, list[Node]]:
         if node.name in flattening:
             return {"shape": "(0, -1)"}, edges, []
-        if node.op not in WEIGHTED:
+        if node.op not in PAIRED:
             return node.attrs, edges, []
         key = _SIZES[node.op]
         outputs, groups = int(node.attrs[key]), int(node.attrs.get("num_group", "1"))
