@@ -17,6 +17,8 @@ def test_batches_have_the_classes_alike_and_see_the_largest_whole(sizes, batch):
         assert counts.max() - counts.min() <= 1
     largest = int(np.argmax(sizes))
     seen = np.concatenate(batches)
+    shares = np.bincount(codes[seen], minlength=len(sizes))
+    assert shares.max() - shares.min() <= 1  # what a batch has beyond equal shares goes to the classes in turn
     if batch % len(sizes) == 0:
         assert set(np.flatnonzero(codes == largest)) <= set(seen)
     for code in range(len(sizes)):

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from training.test_loop import separable, small_block
+from training.blocks import separable, small_block
 
 from xfer2.training.callbacks import Callback, CsvLog, TensorBoardLog, _masked_crc
 from xfer2.training.loop import Trainer

@@ -1,22 +1,77 @@
-"""A run that is taken up is the one that was begun: on several devices too, and by all that its settings hold."""
-
-import os
-import subprocess
-import sys
-from collections import OrderedDict
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+"""A run that is taken up ends as one that was never stopped, on several devices too."""
 
 import numpy as np
 import pytest
-from training.test_loop import Killed, Killer, separable, small_block
+from training.blocks import Killed, Killer, check_same, dropout_block, noisy, runtime_warning, separable, small_block
 
 from xfer2._mxnet import mx
 from xfer2.exceptions import PersistenceError
+from xfer2.training.callbacks import Callback
+from xfer2.training.checkpoint import FILE, kept_seed
 from xfer2.training.loop import Trainer
 
-L = mx.gluon.loss
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "nag", "nadam", "lars", "dcasgd"])
+@pytest.mark.parametrize(("epoch", "step"), [(1, 2), (4, 1), (6, 6)])
+def test_a_run_that_was_killed_ends_as_one_that_was_not(optimizer, epoch, step, tmp_path):
+    settings = {"epochs": 6, "batch_size": 20, "learning_rate": 0.05, "optimizer": optimizer, "mixup": 0.2,
+                "random_state": 3, "average_last": 2,
+                "optimizer_params": {"momentum": 0.9} if optimizer in ("sgd", "nag", "lars") else {},
+                "schedule": mx.lr_scheduler.FactorScheduler(9, 0.7) if optimizer == "sgd" else "cosine"}
+    data, held_out = noisy(), noisy(60, seed=2)
+    whole = dropout_block()
+    Trainer(whole, **settings).fit(*data, validation=held_out)
+    parted = dropout_block()
+    with pytest.raises(Killed):
+        Trainer(parted, checkpoint_dir=tmp_path, callbacks=[Killer(epoch, step)], **settings).fit(*data, validation=held_out)
+    resumed = dropout_block()
+    trainer = Trainer(resumed, checkpoint_dir=tmp_path, **settings).fit(*data, validation=held_out)
+    assert [record["epoch"] for record in trainer.history_] == list(range(1, 7))
+    check_same(whole, resumed)
+
+
+def test_a_run_that_a_callback_stopped_is_not_gone_on_with(tmp_path):
+    class Stop(Callback):
+        def on_epoch_end(self, trainer, record):
+            trainer.stop = len(trainer.history_) == 2
+
+    settings = {"epochs": 5, "checkpoint_dir": tmp_path, "random_state": 0}
+    first, second = small_block(), small_block()
+    Trainer(first, callbacks=[Stop()], **settings).fit(*separable())
+    trainer = Trainer(second, **settings).fit(*separable())
+    assert len(trainer.history_) == 2
+    check_same(first, second)
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_a_spoiled_one_too(tmp_path):
+    data = separable()
+    Trainer(small_block(), epochs=2, checkpoint_dir=tmp_path, random_state=0).fit(*data)
+    with pytest.raises(PersistenceError, match=r"of another run: its learning_rate is 0\.001, this run's 0\.5"):
+        Trainer(small_block(), epochs=2, learning_rate=0.5, checkpoint_dir=tmp_path, random_state=0).fit(*data)
+    path = tmp_path / FILE
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(PersistenceError, match="cannot be read"):
+        Trainer(small_block(), epochs=2, checkpoint_dir=tmp_path, random_state=0).fit(*data)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with runtime_warning(r"checkpoint of epoch \d could not be written .* training goes on"):
+        trainer = Trainer(small_block(), epochs=2, checkpoint_dir=tmp_path / "file" / "kept", random_state=0)
+        trainer.fit(*separable())
+    assert len(trainer.history_) == 2
+
+
+def test_a_run_without_a_seed_keeps_the_one_it_drew(tmp_path):
+    drawn = kept_seed("Trainer", tmp_path / "run", None)
+    assert kept_seed("Trainer", tmp_path / "run", None) == drawn
+    assert kept_seed("Trainer", tmp_path / "run", 3) == 3
+    assert kept_seed("Trainer", tmp_path / "other", None) != drawn
+    assert kept_seed("Trainer", None, 5) == 5
+    assert kept_seed("Trainer", tmp_path / "run", np.random.RandomState(3)) == drawn
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(PersistenceError, match="nothing can be kept in checkpoint_dir"):
+        kept_seed("Trainer", tmp_path / "file" / "run", None)
 
 
 @pytest.mark.parametrize("numbers", [(0, 1), (1, 2), (2,)])
@@ -34,101 +89,3 @@ def test_a_run_on_other_devices_that_was_killed_ends_as_one_that_was_not(numbers
         trained(checkpoint_dir=tmp_path, callbacks=[Killer(3, 2)])
     for whole, resumed in zip(trained(), trained(checkpoint_dir=tmp_path), strict=True):
         np.testing.assert_array_equal(whole, resumed)
-
-
-def noise(images, random, sigma=0.0):
-    return images + random.normal(0, sigma, images.shape)
-
-
-class Noise:
-    def __init__(self, sigma):
-        self.sigma = sigma
-
-    def __call__(self, images, random):
-        return noise(images, random, self.sigma)
-
-    def add(self, images, random):
-        return self(images, random)
-
-
-class Slotted(Noise):
-    __slots__ = ("sigma",)
-
-
-class Compose:
-    def __init__(self, *parts, **more):
-        self.parts, self.more = parts, more
-
-    def __call__(self, images, random):
-        return images
-
-
-class Ring(Compose):
-    """Holds itself, and what holds it."""
-
-    def __init__(self, sigma):
-        super().__init__(self, [self], Noise(sigma))
-        self.parts[2].ring = self
-
-
-@dataclass
-class Record(Compose):
-    inner: object
-
-    def __post_init__(self):
-        super().__init__()
-
-
-class Focal(L.Loss):
-    def __init__(self, gamma, inner=None):
-        super().__init__(None, 0)
-        self.gamma = gamma
-        self.inner = inner or L.SoftmaxCrossEntropyLoss()
-
-    def hybrid_forward(self, F, outputs, targets, weights):
-        return self.inner(outputs, targets, weights)
-
-
-def many(value):
-    return np.insert(np.zeros(2000), 1000, value)
-
-
-@pytest.mark.parametrize("make", [
-    lambda value: {"augment": partial(noise, sigma=value)},
-    lambda value: {"augment": partial(Noise.__call__, Noise(value))},
-    lambda value: {"augment": Noise(value).add},
-    lambda value: {"augment": Slotted(value)},
-    lambda value: {"augment": Compose([Noise(value)])},
-    lambda value: {"augment": Compose(one={"two": (Noise(1), Noise(value))})},
-    lambda value: {"augment": Compose(OrderedDict(a=many(value)))},
-    lambda value: {"augment": Compose(mx.nd.array(many(value)))},
-    lambda value: {"augment": Compose({"one", "two", f"{value}"}, {Noise, noise})},
-    lambda value: {"augment": Record(L.HuberLoss(rho=value))},
-    lambda value: {"augment": Ring(value)},
-    lambda value: {"loss": Focal(value)},
-    lambda value: {"loss": Focal(2, L.SoftmaxCrossEntropyLoss(axis=int(-value)))},
-    lambda value: {"loss": L.SoftmaxCrossEntropyLoss(weight=value)},
-    lambda value: {"class_weights": np.array([1, 1, 1 + value * 1e-12])}])
-def test_what_a_setting_holds_tells_a_run_from_others(make, tmp_path):
-    settings = {"epochs": 1, "checkpoint_dir": tmp_path, "random_state": 0}
-    first = Trainer(small_block(), **settings, **make(1.0)).fit(*separable(9)).history_
-    assert Trainer(small_block(), **settings, **make(1.0)).fit(*separable(9)).history_ == first
-    with pytest.raises(PersistenceError, match=r"is of another run: its (augment|loss|class_weights) is"):
-        Trainer(small_block(), **settings, **make(2.0)).fit(*separable(9))
-
-
-RUN = """
-import sys
-from training.test_checkpoint import *
-held = Compose({"one", "two", "three"}, frozenset({"four", "five"}), Ring(1.0), np.random.default_rng(0), lambda: None,
-               Record({"six", "seven"}), mx.nd.ones(2), Focal(2), mx.gluon.nn.Dense(2), np.array(["eight", None]))
-trainer = Trainer(small_block(), epochs=1, checkpoint_dir=sys.argv[1], augment=held, loss=Focal(2), random_state=0)
-trainer.fit(*separable(9))
-"""
-
-
-def test_settings_are_the_same_in_another_process(tmp_path):
-    path = os.pathsep.join([str(Path(__file__).parent.parent), *sys.path])
-    for seed in "123":
-        subprocess.run([sys.executable, "-W", "ignore", "-c", RUN, str(tmp_path)], check=True,
-                       env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path})

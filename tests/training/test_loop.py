@@ -1,44 +1,16 @@
 """The training loop learns, repeats itself to the bit, and says when it fails."""
 
 import logging
-import re
-import warnings
-from contextlib import contextmanager
 from itertools import chain
 
 import numpy as np
 import pytest
+from training.blocks import Recorder, check_same, noisy, separable, small_block, values
 
 from xfer2._mxnet import mx
-from xfer2.exceptions import DataError, ParameterError, PersistenceError, TrainingError, XferError
+from xfer2.exceptions import DataError, ParameterError
 from xfer2.training.callbacks import Callback
-from xfer2.training.checkpoint import FILE
 from xfer2.training.loop import Trainer
-
-CENTRES = np.array([[3.0, 0.0], [-3.0, 0.0], [0.0, 4.0]])
-
-
-def separable(count=90):
-    codes = np.arange(count) % 3
-    return (CENTRES[codes] + np.random.default_rng(0).normal(0, 0.4, (count, 2))).astype("float32"), codes
-
-
-def small_block(seed=0):
-    mx.random.seed(seed)
-    block = mx.gluon.nn.HybridSequential(prefix="net_")
-    with block.name_scope():
-        block.add(mx.gluon.nn.Dense(8, activation="relu", in_units=2), mx.gluon.nn.Dense(3, in_units=8))
-    block.initialize(mx.init.Xavier())
-    return block
-
-
-def values(block):
-    return {name: parameter.data().asnumpy() for name, parameter in block.collect_params().items()}
-
-
-def check_same(first, second):
-    for name, value in values(first).items():
-        np.testing.assert_array_equal(value, values(second)[name])
 
 
 def test_a_separable_task_is_learned():
@@ -84,23 +56,6 @@ def test_another_seed_orders_the_examples_otherwise():
     assert any((value != values(second)[name]).any() for name, value in values(first).items())
 
 
-class Recorder(Trainer):
-    """Notes the rows that each epoch trains on, and the learning rate of each step."""
-
-    def __init__(self, block, **options):
-        super().__init__(block, **options)
-        self.rows, self.used = [], []
-
-    def prepare(self, batch, codes, random):
-        self.rows.append(batch[0][:, 0].astype(int).tolist())
-        return super().prepare(batch, codes, random)
-
-    def train_step(self, inputs, targets, weights, count):
-        found = super().train_step(inputs, targets, weights, count)
-        self.used.append(self.optimizer_.learning_rate)
-        return found
-
-
 def test_each_epoch_sees_every_example_once_in_a_new_order():
     inputs = np.stack([np.arange(10), np.zeros(10)], axis=1).astype("float32")
     trainer = Recorder(small_block(), epochs=2, batch_size=4, random_state=0).fit(inputs, np.arange(10) % 3)
@@ -115,22 +70,6 @@ def test_the_learning_rate_falls_along_half_a_cosine():
     trainer = Recorder(small_block(), epochs=4, batch_size=45, learning_rate=0.2, random_state=0).fit(*separable())
     expected = [0.1 * (1 + np.cos(np.pi * step / 8)) for step in range(8)]
     np.testing.assert_allclose(trainer.used, expected, atol=1e-9)
-
-
-def test_a_loss_that_diverges_names_the_step_and_the_rate():
-    inputs, codes = separable()
-    trainer = Trainer(small_block(), epochs=5, batch_size=30, learning_rate=1e30, optimizer="sgd", random_state=0)
-    with pytest.raises(XferError, match=r"the loss is (nan|inf) at step \d of epoch \d.*learning_rate \(it is 1e\+30\)"):
-        trainer.fit(inputs, codes)
-
-
-def test_input_that_is_not_finite_is_found_at_its_step():
-    inputs, codes = separable(9)
-    inputs[:] = np.nan
-    block = mx.gluon.nn.Dense(3, in_units=2)
-    block.initialize()
-    with pytest.raises(XferError, match="the loss is nan at step 1 of epoch 1"):
-        Trainer(block, random_state=0).fit(inputs, codes)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -186,70 +125,6 @@ def test_examples_and_labels_must_agree_in_number(inputs, codes):
 def test_wrong_parameters_are_named(parameter, value):
     with pytest.raises(ParameterError, match=f"Trainer: {parameter} must be"):
         Trainer(small_block(), **{parameter: value})
-
-
-@contextmanager
-def runtime_warning(pattern, category=RuntimeWarning):
-    """As `pytest.warns`, which would hand on MXNet's own deprecation warnings as errors."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    assert any(one.category is category and re.search(pattern, str(one.message)) for one in caught)
-
-
-def noisy(count=120, seed=1):
-    inputs, codes = separable(count)
-    return inputs + np.random.default_rng(seed).normal(0, 2, inputs.shape).astype("float32"), codes
-
-
-def test_the_parameters_with_the_least_validation_loss_are_kept():
-    block, held_out = small_block(), noisy(60, seed=2)
-    trainer = Trainer(block, epochs=40, batch_size=20, learning_rate=0.2, schedule="constant", random_state=0)
-    trainer.fit(*noisy(), validation=held_out)
-    losses = [record["validation_loss"] for record in trainer.history_]
-    assert trainer.best_epoch_ == 1 + int(np.argmin(losses))
-    assert trainer.evaluate([held_out[0]], held_out[1])["loss"] == pytest.approx(min(losses), rel=1e-5)
-
-
-def test_training_stops_when_the_validation_loss_no_longer_falls():
-    trainer = Trainer(small_block(), epochs=200, batch_size=20, learning_rate=0.3, schedule="constant", patience=4,
-                      random_state=0).fit(*noisy(), validation=noisy(60, seed=2))
-    assert len(trainer.history_) == trainer.best_epoch_ + 4 < 200
-
-
-def test_a_start_that_no_epoch_improves_on_is_kept():
-    inputs, codes = separable()
-    block = small_block()
-    Trainer(block, epochs=30, learning_rate=0.05, random_state=0).fit(inputs, codes)
-    before = values(block)
-    trainer = Trainer(block, epochs=2, learning_rate=1.0, random_state=0)
-    trainer.fit(inputs, (codes + 1) % 3, validation=(inputs, codes))
-    assert trainer.best_epoch_ == 0
-    for name, value in values(block).items():
-        np.testing.assert_array_equal(value, before[name])
-
-
-def test_a_loss_that_diverges_late_keeps_the_best_with_a_warning():
-    class Breaking(Trainer):
-        def train_step(self, inputs, targets, weights, count):
-            loss, outputs = super().train_step(inputs, targets, weights, count)
-            return (np.inf, outputs) if len(self.history_) == 3 else (loss, outputs)
-
-    inputs, codes = separable()
-    trainer = Breaking(small_block(), epochs=9, learning_rate=0.05, random_state=0)
-    with runtime_warning(r"step 1 of epoch 4.* The parameters of epoch 3 are kept"):
-        trainer.fit(inputs, codes, validation=(inputs, codes))
-    assert trainer.evaluate([inputs], codes)["loss"] == pytest.approx(trainer.history_[-1]["validation_loss"], rel=1e-5)
-
-
-def test_a_loss_that_diverges_at_once_leaves_the_block_as_it_was():
-    inputs, codes = separable()
-    block = small_block()
-    before = values(block)
-    with pytest.raises(TrainingError, match="diverged"):
-        Trainer(block, learning_rate=1e30, optimizer="sgd", batch_size=30, random_state=0).fit(inputs, codes)
-    for name, value in values(block).items():
-        np.testing.assert_array_equal(value, before[name])
 
 
 def test_a_clipped_step_is_as_long_as_the_clip_in_the_direction_of_the_gradient():
@@ -340,89 +215,6 @@ def test_the_mean_is_of_the_epochs_there_were_where_more_are_asked_for():
         np.testing.assert_array_equal(value, found[1][name])
 
 
-class Killed(BaseException):
-    """What ends a run at once."""
-
-
-class Killer(Callback):
-    """Kills the run in an epoch, after so many steps of it."""
-
-    def __init__(self, epoch, step):
-        self.epoch, self.step = epoch, step
-
-    def on_step_end(self, trainer, step, loss):
-        if len(trainer.history_) + 1 == self.epoch and step == self.step:
-            raise Killed
-
-
-def dropout_block():
-    mx.random.seed(0)
-    block = mx.gluon.nn.HybridSequential(prefix="net_")
-    with block.name_scope():
-        block.add(mx.gluon.nn.Dense(8, in_units=2), mx.gluon.nn.BatchNorm(in_channels=8), mx.gluon.nn.Dropout(0.3),
-                  mx.gluon.nn.Dense(3, in_units=8))
-    block.initialize(mx.init.Xavier())
-    return block
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "nag", "nadam", "lars", "dcasgd"])
-@pytest.mark.parametrize(("epoch", "step"), [(1, 2), (4, 1), (6, 6)])
-def test_a_run_that_was_killed_ends_as_one_that_was_not(optimizer, epoch, step, tmp_path):
-    settings = {"epochs": 6, "batch_size": 20, "learning_rate": 0.05, "optimizer": optimizer, "mixup": 0.2,
-                "random_state": 3, "average_last": 2,
-                "optimizer_params": {"momentum": 0.9} if optimizer in ("sgd", "nag", "lars") else {},
-                "schedule": mx.lr_scheduler.FactorScheduler(9, 0.7) if optimizer == "sgd" else "cosine"}
-    data, held_out = noisy(), noisy(60, seed=2)
-    whole = dropout_block()
-    Trainer(whole, **settings).fit(*data, validation=held_out)
-    parted = dropout_block()
-    with pytest.raises(Killed):
-        Trainer(parted, checkpoint_dir=tmp_path, callbacks=[Killer(epoch, step)], **settings).fit(*data, validation=held_out)
-    resumed = dropout_block()
-    trainer = Trainer(resumed, checkpoint_dir=tmp_path, **settings).fit(*data, validation=held_out)
-    assert [record["epoch"] for record in trainer.history_] == list(range(1, 7))
-    check_same(whole, resumed)
-
-
-def test_a_run_that_a_callback_stopped_is_not_gone_on_with(tmp_path):
-    class Stop(Callback):
-        def on_epoch_end(self, trainer, record):
-            trainer.stop = len(trainer.history_) == 2
-
-    settings = {"epochs": 5, "checkpoint_dir": tmp_path, "random_state": 0}
-    first, second = small_block(), small_block()
-    Trainer(first, callbacks=[Stop()], **settings).fit(*separable())
-    trainer = Trainer(second, **settings).fit(*separable())
-    assert len(trainer.history_) == 2
-    check_same(first, second)
-
-
-@pytest.mark.parametrize("changed", [
-    {"rates": {"dense0_weight": 0.5}}, {"optimizer_params": {"beta1": 0.8}}, {"class_weights": np.array([1.0, 2.0, 1.0])},
-    {"augment": np.add}, {"patience": 3}, {"loss": mx.gluon.loss.L2Loss()}, {"schedule": "linear"}, "start", "data",
-    "one row", "held out"])
-def test_what_a_run_depends_on_tells_it_from_others(changed, tmp_path):
-    block, (inputs, codes) = small_block(), separable()
-    inputs = inputs.copy()
-    name = next(name for name in block.collect_params() if name.endswith("weight"))
-    held_out = (inputs[:30], codes[:30])
-    settings = {"epochs": 1, "checkpoint_dir": tmp_path, "random_state": 0}
-    Trainer(block, **settings).fit(inputs, codes, held_out)
-    block = small_block(seed=1) if changed == "start" else small_block()
-    if isinstance(changed, dict):
-        if "rates" in changed:
-            changed = {"rates": {name: 0.5}}
-        settings.update(changed)
-    if changed == "data":
-        inputs[-1] += 1
-    if changed == "one row":
-        inputs[37, 0] += 1
-    if changed == "held out":
-        held_out = (inputs[:29], codes[:29])
-    with pytest.raises(PersistenceError, match="is of another run"):
-        Trainer(block, **settings).fit(inputs, codes, held_out)
-
-
 def test_the_mean_of_the_last_epochs_competes_with_the_best():
     inputs, codes = noisy()
     losses = []
@@ -433,25 +225,6 @@ def test_the_mean_of_the_last_epochs_competes_with_the_best():
         losses.append(trainer.evaluate([noisy(60, seed=2)[0]], noisy(60, seed=2)[1])["loss"])
         assert trainer.averaged_ == (last if last and losses[1] < losses[0] else 0)
     assert losses[1] <= losses[0]
-
-
-def test_a_checkpoint_of_another_run_is_refused_and_a_spoiled_one_too(tmp_path):
-    data = separable()
-    Trainer(small_block(), epochs=2, checkpoint_dir=tmp_path, random_state=0).fit(*data)
-    with pytest.raises(PersistenceError, match=r"of another run: its learning_rate is 0\.001, this run's 0\.5"):
-        Trainer(small_block(), epochs=2, learning_rate=0.5, checkpoint_dir=tmp_path, random_state=0).fit(*data)
-    path = tmp_path / FILE
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(PersistenceError, match="cannot be read"):
-        Trainer(small_block(), epochs=2, checkpoint_dir=tmp_path, random_state=0).fit(*data)
-
-
-def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(tmp_path):
-    (tmp_path / "file").write_text("no folder")
-    with runtime_warning(r"checkpoint of epoch \d could not be written .* training goes on"):
-        trainer = Trainer(small_block(), epochs=2, checkpoint_dir=tmp_path / "file" / "kept", random_state=0)
-        trainer.fit(*separable())
-    assert len(trainer.history_) == 2
 
 
 def test_of_several_rows_an_example_every_epoch_takes_one():
@@ -469,15 +242,85 @@ def test_of_several_rows_an_example_every_epoch_takes_one():
         Trainer(small_block(), epochs=1, views=3, random_state=0).fit(inputs, codes)
 
 
-def test_a_run_without_a_seed_keeps_the_one_it_drew(tmp_path):
-    from xfer2.training.checkpoint import kept_seed
+def test_no_batch_has_one_example_alone():
+    inputs, codes = separable(31)
+    recorder = Recorder(small_block(), epochs=1, batch_size=10, random_state=0)
+    assert recorder.steps_per_epoch(codes) == 3
+    sizes = [len(own) for _, own in recorder.iterate([inputs], codes, np.random.default_rng(0))]
+    assert sizes == [10, 10, 11]
 
-    drawn = kept_seed("Trainer", tmp_path / "run", None)
-    assert kept_seed("Trainer", tmp_path / "run", None) == drawn
-    assert kept_seed("Trainer", tmp_path / "run", 3) == 3
-    assert kept_seed("Trainer", tmp_path / "other", None) != drawn
-    assert kept_seed("Trainer", None, 5) == 5
-    assert kept_seed("Trainer", tmp_path / "run", np.random.RandomState(3)) == drawn
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(PersistenceError, match="nothing can be kept in checkpoint_dir"):
-        kept_seed("Trainer", tmp_path / "file" / "run", None)
+
+@pytest.mark.parametrize(("codes", "said"), [
+    ([0, 1, 7], "from 0 to 2, the block's outputs; got 0 to 7"), ([0, -1, 2], "got -1 to 2"),
+    ([0.0, 1.7, 1.0], "must be whole numbers"), ([0.0, np.nan, 1.0], "must be whole numbers"),
+    (["a", "b", "c"], "must be whole numbers"), ([[0], [1], [2]], "must be whole numbers")])
+def test_codes_of_no_class_are_refused(codes, said):
+    inputs = separable(3)[0]
+    with pytest.raises(DataError, match=said):
+        Trainer(small_block(), epochs=1).fit(inputs, codes)
+    with pytest.raises(DataError, match=said):
+        Trainer(small_block(), epochs=1).fit(inputs, [0, 1, 2], (inputs, codes))
+
+
+def test_an_augmentation_may_work_in_place():
+    seen = []
+
+    def doubled(images, random):
+        images *= 2
+        return images
+
+    class Seeing(Trainer):
+        def iterate(self, inputs, codes, random):
+            batch = next(super().iterate(inputs, codes, random))
+            yield from [batch] * 3
+
+        def train_step(self, inputs, targets, weights, count):
+            seen.append(float(np.abs(inputs[0]).max()))
+            return super().train_step(inputs, targets, weights, count)
+
+    Seeing(small_block(), epochs=1, batch_size=90, augment=doubled).fit(*separable())
+    assert len(set(seen)) == 1
+
+
+def test_a_scheduler_among_the_optimizers_parameters_begins_anew_with_every_fit(capsys):
+    schedule = mx.lr_scheduler.FactorScheduler(3, 0.5, base_lr=7.0)
+    rates = []
+    for _ in range(2):
+        trainer = Trainer(small_block(), epochs=3, batch_size=30, optimizer_params={"lr_scheduler": schedule},
+                          learning_rate=0.1, random_state=0).fit(*separable())
+        rates.append([line["rate"] for line in trainer.history_])
+    assert rates[0] == rates[1] == [0.1, 0.05, 0.025]
+    assert capsys.readouterr().out == ""
+
+
+def test_the_generator_around_a_run_goes_on():
+    def drawn(seed, trains):
+        mx.random.seed(seed)
+        if trains:
+            Trainer(small_block(), epochs=1, random_state=0).fit(*separable(9))
+        return mx.nd.random.normal(shape=(3,)).asnumpy().tolist()
+
+    assert drawn(1, True) != drawn(1, False)  # one number was taken
+    mx.random.seed(1)
+    assert len({tuple(drawn_between()) for _ in range(3)}) == 3
+
+
+def drawn_between():
+    """What is drawn after a run with a seed of its own, going on from where the generator was."""
+    Trainer(fixed_block(), epochs=1, random_state=0).fit(*separable(9))
+    return mx.nd.random.normal(shape=(3,)).asnumpy().tolist()
+
+
+def fixed_block():
+    block = mx.gluon.nn.Dense(3, in_units=2)
+    block.initialize(mx.init.Constant(0.1))
+    return block
+
+
+def test_an_error_of_mxnet_in_a_callback_is_the_callbacks_own():
+    class Wrong(Callback):
+        def on_step_end(self, trainer, step, loss):
+            mx.nd.dot(mx.nd.ones((2, 3)), mx.nd.ones((2, 3)))
+
+    with pytest.raises(mx.MXNetError):
+        Trainer(small_block(), epochs=1, callbacks=[Wrong()]).fit(*separable(9))

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from training.blocks import separable, small_block
 
 from xfer2.exceptions import ParameterError
+from xfer2.training.loop import Trainer
 from xfer2.training.losses import class_weights, mix, soft_targets
 
 
@@ -39,3 +41,14 @@ def test_balanced_classes_weigh_alike_in_the_sum_and_one_in_the_mean():
 def test_wrong_weights_are_named(wrong):
     with pytest.raises(ParameterError, match="Trainer: class_weight must be"):
         class_weights("Trainer", wrong, np.array([0, 1]), ["a", "b"])
+
+
+@pytest.mark.parametrize("settings", [{"mixup": 0.5}, {"label_smoothing": 0.2}])
+def test_a_class_without_weight_has_none_where_targets_are_soft(settings):
+    inputs, codes = separable(30)
+    trainer = Trainer(small_block(), epochs=1, class_weights=np.array([0.0, 1.5, 1.5]), random_state=0, **settings)
+    trainer.fit(inputs, codes)
+    _, targets, weights = trainer.prepare([inputs], codes, np.random.default_rng(0))
+    assert (targets[:, 0] == 0).all()
+    assert weights.tolist() == [1] * 30
+    assert targets[:, 1:].max() == pytest.approx(1.5, rel=0.2)

@@ -17,6 +17,7 @@ def rates(shape, steps=100, warm_up=0):
 def test_a_rate_rises_along_a_line_to_its_peak_and_never_after(shape):
     found = rates(shape, warm_up=10)
     np.testing.assert_allclose(found[:10], 0.2 * np.arange(1, 11) / 10)
+    np.testing.assert_allclose(found[10:], rates(shape, steps=90))
     assert (np.diff(found[10:]) <= 0).all()
     assert found.max() == pytest.approx(0.2)
 
@@ -24,6 +25,7 @@ def test_a_rate_rises_along_a_line_to_its_peak_and_never_after(shape):
 def test_the_shapes_are_what_their_names_say():
     np.testing.assert_allclose(rates("cosine"), 0.1 * (1 + np.cos(np.pi * np.arange(100) / 100)))
     np.testing.assert_allclose(rates("linear"), 0.2 * (1 - np.arange(100) / 100))
+    np.testing.assert_allclose(rates("poly"), 0.2 * (1 - np.arange(100) / 100) ** 2)
     np.testing.assert_allclose(rates("constant"), 0.2)
     np.testing.assert_allclose(rates("step")[[0, 49, 50, 74, 75, 99]], [0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
 

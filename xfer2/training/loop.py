@@ -22,6 +22,7 @@ from xfer2.exceptions import TrainingError
 from xfer2.training import checkpoint, parameters
 from xfer2.training.callbacks import Callback
 from xfer2.training.examples import batch_bounds, by_device, check_classes, checked
+from xfer2.training.identity import run_identity
 from xfer2.training.losses import mix, soft_targets
 from xfer2.training.optimizers import clip, gluon_trainer, without_examples
 from xfer2.training.schedules import make_schedule
@@ -182,7 +183,7 @@ class Trainer:
         for given in (codes, *(() if held_out is None else held_out[1:])):
             check_classes(owner, self._classes, given)
         if self.checkpoint_dir is not None:
-            self._run = checkpoint.identity(self, self._seed, self._values(), arrays, codes, held_out)
+            self._run = run_identity(self, self._seed, self._values(), arrays, codes, held_out)
         finished = self._resume()
         if held_out is not None and not finished:
             self._best_loss, self._best = self.evaluate(*held_out)["loss"], self._values()
