@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test check test-zoo test-zoo-models test-cli test-browser bench-extract bench-cli bench-heads bench-train bench-modular bench-omniglot bench-forgetting bench-import system clean
+.PHONY: demo test check test-zoo test-zoo-models test-cli test-browser bench-extract bench-cli bench-heads bench-train bench-modular bench-omniglot bench-forgetting bench-import clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/xfer2 demo
@@ -66,9 +66,6 @@ bench-forgetting: $(VENV)/.installed
 # `import xfer2` beside `import mxnet`.
 bench-import: $(VENV)/.installed
 	$(PY) benchmarks/import_time.py
-
-system:
-	@sh scripts/system-packages.sh
 
 $(VENV)/bin/pip:
 	@sh scripts/system-packages.sh

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
-    0: ["__init__", "exceptions", "_validation", "_optional", "_random", "_mxnet", "_lazy", "_progress", "_scaling",
-        "_version"],
+    0: ["__init__", "exceptions", "_validation", "_optional", "_random", "_files", "_mxnet", "_lazy", "_progress",
+        "_scaling", "_version"],
     1: ["model_handler/__init__", "model_handler/exceptions", "model_handler/graph/*", "model_handler/network",
         "model_handler/symbols", "model_handler/params", "model_handler/lengths", "uncertainty/*", "persistence",
         "_report_page"],

@@ -7,31 +7,7 @@ from xfer2 import _mxnet as _mxnet  # restores what mxnet misses on this platfor
 from xfer2._lazy import lazy_exports
 from xfer2._version import __version__ as __version__
 
-__all__ = [
-    "BnnRepurposer",
-    "ConformalSets",
-    "Features",
-    "GpRepurposer",
-    "LaplaceRepurposer",
-    "LrRepurposer",
-    "LwfRepurposer",
-    "MetaModelRepurposer",
-    "ModelHandler",
-    "NeuralNetworkFineTuneRepurposer",
-    "NeuralNetworkRandomFreezeRepurposer",
-    "NeuralNetworkRepurposer",
-    "Prediction",
-    "Preprocessing",
-    "PtuRepurposer",
-    "SklearnRepurposer",
-    "StitchRepurposer",
-    "SvmRepurposer",
-    "TwoTowerRepurposer",
-    "extract_features",
-    "load",
-]
-
-__getattr__, __dir__ = lazy_exports(__name__, {
+_HOMES = {
     "BnnRepurposer": "xfer2.repurposers.bnn",
     "ConformalSets": "xfer2.uncertainty.conformal",
     "Features": "xfer2.features.store",
@@ -47,10 +23,13 @@ __getattr__, __dir__ = lazy_exports(__name__, {
     "Prediction": "xfer2.uncertainty.predictions",
     "Preprocessing": "xfer2.model_handler.network",
     "PtuRepurposer": "xfer2.repurposers.ptu",
+    "Repurposer": "xfer2.repurposers._base",
     "SklearnRepurposer": "xfer2.repurposers.sklearn_head",
     "StitchRepurposer": "xfer2.repurposers.stitch",
     "SvmRepurposer": "xfer2.repurposers.svm",
     "TwoTowerRepurposer": "xfer2.repurposers.two_tower",
     "extract_features": "xfer2.features.extractor",
     "load": "xfer2.repurposers.loading",
-})
+}
+__all__ = list(_HOMES)
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

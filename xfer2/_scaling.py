@@ -1,4 +1,4 @@
-"""Columns and rows of features brought to one scale."""
+"""Columns and rows of features brought to one scale, and to the axes of their span."""
 
 from __future__ import annotations
 
@@ -16,3 +16,15 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1; a row of zeros stays one."""
     lengths = np.linalg.norm(X, axis=1, keepdims=True)
     return X / np.where(lengths > 0, lengths, 1.0)
+
+
+def rotate(X: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows in an orthonormal basis of their span, and that basis (r, d); unchanged, and None, where rows are many.
+
+    Distances and products between the rows stay what they were.
+    """
+    if X.shape[1] <= X.shape[0]:
+        return X, None
+    left, singular, basis = np.linalg.svd(X, full_matrices=False)
+    kept = singular > singular[0] * max(X.shape) * np.finfo(float).eps if singular[0] > 0 else np.arange(len(singular)) < 1
+    return left[:, kept] * singular[kept], basis[kept]

@@ -9,7 +9,7 @@
      +-- ModelError                          a network cannot be read or edited
      |    +-- LayerNotFoundError (ValueError)
      |    +-- MissingParametersError         layers without values where values are needed
-     +-- TrainingError                       a loss is no longer finite
+     +-- TrainingError                       a loss is no longer finite, or there is no room for what training keeps
      +-- PersistenceError (ValueError)       a saved directory is incomplete, changed or of another format
      +-- MissingDependencyError (ImportError)
 
@@ -48,7 +48,7 @@ class MissingParametersError(ModelError):
 
 
 class TrainingError(XferError):
-    """Training diverged; the message names the step, and what to change."""
+    """Training cannot go on: it diverged, or its disk is full; the message says what to change."""
 
 
 class PersistenceError(XferError, ValueError):

@@ -111,7 +111,7 @@ def read_directory(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[s
     Raises
     ------
     PersistenceError
-        It is no such directory, its format is newer, or a file is missing or changed; the message names the file.
+        It is no such directory, its format is another, or a file is missing or changed; the message names the file.
     """
     folder = Path(path)
     try:

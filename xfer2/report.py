@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
@@ -14,6 +13,7 @@ import numpy as np
 
 from xfer2 import _report_page as page
 from xfer2 import visualization
+from xfer2._files import replacing
 from xfer2._validation import check_kind, parameter_error
 from xfer2.exceptions import DataError
 from xfer2.uncertainty.evaluation import Evaluation, Figure
@@ -79,8 +79,7 @@ def write_report(path: str | os.PathLike[str], *, title: str, sections: Mapping[
 
     Examples
     --------
-    >>> import tempfile
-    >>> prediction = Prediction(np.array([[0.9, 0.1], [0.3, 0.7]]), np.array(["bee", "wasp"]), ["a.png", "b.png"])
+    >>>     >>> prediction = Prediction(np.array([[0.9, 0.1], [0.3, 0.7]]), np.array(["bee", "wasp"]), ["a.png", "b.png"])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_report(f"{folder}/report.html", title="Bees", sections={"The data": {"examples": 2}},
     ...                  prediction=prediction, labels=["bee", "bee"])
@@ -110,7 +109,8 @@ def write_report(path: str | os.PathLike[str], *, title: str, sections: Mapping[
     body.append(page.section("Predictions", *_predictions_table(prediction, evaluation)))
     if reproduce:
         body.append(page.section("How to reproduce it", page.code(reproduce)))
-    _write(target, page.page(title, body))
+    with replacing(str(target)) as scratch:
+        Path(scratch).write_bytes(page.page(title, body).encode("utf-8", "replace"))  # names of files may be no text
 
 
 def _target(path: str | os.PathLike[str], overwrite: bool) -> Path:
@@ -122,13 +122,6 @@ def _target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     if target.exists() and not overwrite:
         raise parameter_error(_OWNER, "path", "the path of a new file", str(target), "Say overwrite=True to replace it.")
     return target
-
-
-def _write(target: Path, text: str) -> None:
-    with tempfile.TemporaryDirectory(prefix=".xfer2-", dir=target.parent) as scratch:  # the name may be as long as they get
-        file = Path(scratch, target.name)
-        file.write_bytes(text.encode("utf-8", "replace"))  # names of files may be no text
-        os.replace(file, target)
 
 
 def _summary(prediction: Prediction, figures: Mapping[str, Figure]) -> str:

@@ -65,7 +65,7 @@ def check_xfer_names_are_the_same_things(row, task):
     np.testing.assert_array_equal(repurposer.predict_probability(task.images), repurposer.predict_proba(task.images))
     assert repurposer.score(task.images, task.labels) == (repurposer.predict(task.images) == task.labels).mean()
     assert repurposer.score(task.images, task.labels.reshape(-1, 1)) == repurposer.score(task.images, task.labels)
-    with pytest.raises(DataError, match="There are 30 labels for 90 examples"):
+    with pytest.raises(DataError, match="there are 30 labels for 90 examples"):
         repurposer.score(task.images, task.labels[:30])
 
 

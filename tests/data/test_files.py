@@ -122,7 +122,7 @@ def test_nothing_but_unreadable_images_is_an_error(network, tmp_path):
 
 
 def test_label_count_mismatch_is_told_before_reading(network, class_folder):
-    with pytest.raises(DataError, match="There are 3 labels for 5 examples"):
+    with pytest.raises(DataError, match="there are 3 labels for 5 examples"):
         features(network, class_folder, labels=[1, 2, 3])
 
 

@@ -124,14 +124,23 @@ def test_a_truncated_png_is_named():
     ({"crop": "center"}, "resize_short must be the short side"),
     ({"resize_short": 8}, "resize_short must be None, or at least"),
     ({"resize_short": 3, "crop": "center"}, "resize_short must be None, or at least"),
-    ({"mean": (1, 2)}, "mean must be 1 or 3 numbers"), ({"mean": 0.5}, "mean must be 1 or 3 numbers"),
-    ({"std": ("a",)}, "std must be 1 or 3 numbers"), ({"std": (1, 0, 1)}, "std must be above zero"),
-    ({"scale": "1"}, "scale must be a number"),
+    ({"mean": (1, 2)}, "mean must be 1 or 3 finite numbers"), ({"mean": 0.5}, "mean must be 1 or 3 finite numbers"),
+    ({"std": ("a",)}, "std must be 1 or 3 finite numbers"), ({"std": (1, 0, 1)}, "std must be above zero"),
+    ({"scale": "1"}, "scale must be a finite number"), ({"scale": float("nan")}, "scale must be a finite number"),
+    ({"mean": np.array([0.5, np.inf, 0])}, "mean must be 1 or 3 finite numbers"),
     ({"resize_short": "8", "crop": "center"}, "resize_short must be None, or at"),
 ])
 def test_wrong_records_say_what_is_wrong(options, message):
     with pytest.raises(ParameterError, match=f"Preprocessing: {message}"):
         Preprocessing(**{"input_shape": (3, 4, 4), **options})
+
+
+def test_numbers_of_numpy_are_numbers():
+    plain = Preprocessing((3, 4, 5), resize_short=6, crop="center", scale=0.5, mean=(0.5, 0.25, 1), std=(2,))
+    numpys = Preprocessing(np.array([3, 4, 5]), resize_short=np.int64(6), crop="center", scale=np.float32(0.5),
+                           mean=np.array([0.5, 0.25, 1], np.float32), std=np.array([2]))
+    assert numpys == plain
+    assert numpys.to_json() == plain.to_json()
 
 
 def test_a_record_survives_json():

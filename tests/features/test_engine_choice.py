@@ -146,9 +146,9 @@ def test_an_output_layer_with_a_label_warns_of_nothing(capfd):
 
 
 def test_names_of_engines_and_devices():
-    assert engine_factory("me", "mxnet", None) is MxnetEngine
-    assert engine_factory("me", engine_on([mx.cpu()]), 5)(image_network()).name == "auto"
-    assert engine_factory("me", engine_on([mx.cpu(0), mx.cpu(1)]), ENOUGH)(image_network()).name == "mxnet"
+    assert engine_factory("mxnet", None) is MxnetEngine
+    assert engine_factory(engine_on([mx.cpu()]), 5)(image_network()).name == "auto"
+    assert engine_factory(engine_on([mx.cpu(0), mx.cpu(1)]), ENOUGH)(image_network()).name == "mxnet"
     for wrong in ("fast", 3, None):
-        with pytest.raises(ParameterError, match="me: engine must be 'auto', 'mxnet', 'onnxruntime', or a callable"):
-            engine_factory("me", wrong, None)
+        with pytest.raises(ParameterError, match="engine must be 'auto', 'mxnet', 'onnxruntime', or a callable"):
+            engine_factory(wrong, None)

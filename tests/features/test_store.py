@@ -124,7 +124,7 @@ def test_a_folder_that_is_not_empty_is_refused(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "mine.txt").write_text("keep me")
     for write in (some_features().save, FolderStore):
-        with pytest.raises(ParameterError, match="path must be a folder that is new or empty"):
+        with pytest.raises(ParameterError, match="must be a folder that is new or empty"):
             write(tmp_path / "kept")
     assert (tmp_path / "kept" / "mine.txt").read_text() == "keep me"
 

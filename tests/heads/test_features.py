@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from sklearn.preprocessing import StandardScaler
 
-from xfer2._scaling import standardisation, unit_rows
+from xfer2._scaling import rotate, standardisation, unit_rows
 from xfer2.exceptions import DataError, ParameterError
 from xfer2.heads._features import (
     classes_and_codes,
@@ -17,7 +17,6 @@ from xfer2.heads._features import (
     held_out_parts,
     layer_columns,
     principal_axes,
-    rotate,
     stratified_rows,
     two_columns,
 )

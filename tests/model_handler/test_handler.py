@@ -325,6 +325,18 @@ def test_a_module_draws_the_random_and_the_missing():
     assert (found["fc1_bias"] == handler.arg_params["fc1_bias"]).asnumpy().all()
 
 
+def test_a_module_draws_by_what_a_parameter_is_to_its_layer_whatever_it_is_called():
+    names = {"gamma": mx.sym.var("bn.weight"), "beta": mx.sym.var("bn.bias")}
+    normed = mx.sym.BatchNorm(mx.sym.var("data"), **names, fix_gamma=False, name="bn")
+    answer = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(mx.sym.Flatten(normed), num_hidden=3, name="fc"), name="softmax")
+    handler = ModelHandler(answer)
+    arguments, states = handler.get_module(iterator()).get_params()
+    assert (arguments["bn.weight"].asnumpy() == 1).all()
+    assert (arguments["bn.bias"].asnumpy() == 0).all()
+    assert (states["bn_moving_var"].asnumpy() == 1).all()
+    assert arguments["fc_weight"].asnumpy().std() == pytest.approx(np.sqrt(2 / 192), rel=0.2)  # He et al. 2015
+
+
 def test_a_module_of_unknown_parameters_is_refused():
     with pytest.raises(ParameterError, match=r"fixed_layer_parameters must be names of parameters.*got 'conv1'"):
         handler_of().get_module(iterator(), fixed_layer_parameters=["conv1"])

@@ -426,6 +426,32 @@ def test_a_target_that_gives_no_logits_is_refused():
         Odd(residual_network()).fit(*bright_channels(30))
 
 
+@pytest.mark.parametrize(("top", "kind"), [(lambda x: mx.sym.SoftmaxOutput(x, name="answer"), "SoftmaxOutput"),
+                                           (lambda x: mx.sym.softmax(x, name="answer"), "softmax")])
+def test_a_target_that_ends_in_probabilities_is_refused(top, kind):
+    class Answering(xfer2.NeuralNetworkRepurposer):
+        def _make_target(self, source, class_count):
+            x = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=class_count, name="new")
+            return source.truncate("gap").add_layer_top(top(x))
+
+    with pytest.raises(ModelError, match=f"first output is to be logits, and 'answer' is a {kind} layer; leave it out"):
+        Answering(residual_network()).fit(*bright_channels(30))
+
+
+def test_a_way_that_makes_no_target_is_told():
+    class Unsaid(xfer2.NeuralNetworkRepurposer):
+        pass
+
+    class Silent(xfer2.NeuralNetworkRepurposer):
+        def _make_target(self, source, class_count):
+            source.truncate("gap")
+
+    with pytest.raises(TypeError, match=r"Unsaid does not say what its target is: implement _make_target\(source"):
+        Unsaid(residual_network()).fit(*bright_channels(30))
+    with pytest.raises(TypeError, match=r"Silent\._make_target must return the target's ModelHandler; it returned None"):
+        Silent(residual_network()).fit(*bright_channels(30))
+
+
 @pytest.mark.parametrize("changed", [
     {"transferred_rate": 0.5}, {"class_weight": "balanced"}, {"optimizer_params": {"beta1": 0.8}}, {"fixed_layers": "b_*"},
     {"augment": Augmentation(flip=True)}, {"patience": 3}, {"validation": bright_channels(30, seed=1)}])

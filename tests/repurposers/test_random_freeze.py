@@ -32,6 +32,16 @@ def test_the_top_is_dropped_as_far_as_asked_or_with_the_head(dropped, last):
     assert layers[layers.index("target_logits") - 1] == last
 
 
+def test_a_layer_that_is_dropped_may_be_among_those_drawn_anew_and_a_pattern_may_reach_beyond():
+    source, data = residual_network(), bright_channels(30)
+    one, two = (refit(source, random_layers=drawn).fit(*data) for drawn in (["b_conv"], ["b_conv", "fc"]))
+    for name, value in values(one.network_).items():
+        np.testing.assert_array_equal(values(two.network_)[name], value)
+    held = refit(source, fixed_layers="*").fit(*data)
+    before, after = values(source), values(held.network_)
+    assert all((after[name] == value).all() for name, value in before.items() if name in after)
+
+
 def test_a_source_without_values_is_trained_from_scratch():
     source = residual_network()
     bare = Network(source.graph, input_shapes=source.input_shapes)
@@ -42,7 +52,8 @@ def test_a_source_without_values_is_trained_from_scratch():
 
 @pytest.mark.parametrize(("settings", "error", "message"), [
     ({"fixed_layers": ["stem"], "random_layers": ["st*"]}, ParameterError, "share no parameter with them; got 'stem'"),
-    ({"fixed_layers": ["fc"]}, LayerNotFoundError, "'fc' is not in the network"),
+    ({"fixed_layers": ["fc"]}, ParameterError, r"fixed_layers must be layers that stay, up to '\w+'; got \['fc'\]"),
+    ({"fixed_layers": ["conv9"]}, LayerNotFoundError, "'conv9' is not in the network"),
     ({"random_layers": "z*"}, LayerNotFoundError, r"pattern 'z\*' matches none"),
     ({"num_layers_to_drop": 0}, ParameterError, "num_layers_to_drop must be an integer of at least 1"),
     ({"num_layers_to_drop": 40}, ModelError, "layers"),

@@ -10,8 +10,8 @@ from xfer2.exceptions import DataError
 from xfer2.model_handler import sources
 from xfer2.model_handler.network import Network
 from xfer2.persistence import MANIFEST
+from xfer2.repurposers._layers import features_layer
 from xfer2.repurposers._registry import METHODS
-from xfer2.repurposers._training_run import features_layer
 
 
 def is_saved(path: str) -> bool:

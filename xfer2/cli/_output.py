@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from xfer2._files import replacing
 from xfer2._progress import Bar
 from xfer2._validation import parameter_error
 from xfer2.exceptions import DataError, XferError
-from xfer2.features.files import replacing
 
 _SKIPPED_SHOWN = 10
 

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from xfer2._files import replacing
 from xfer2._validation import parameter_error
 from xfer2.cli import _models
 from xfer2.cli._output import Json, Model, Overwrite, check_output, note, print_json, print_table
-from xfer2.features.files import replacing
 from xfer2.model_handler.handler import ModelHandler
 
 

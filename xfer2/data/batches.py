@@ -92,26 +92,26 @@ def open_batches(data: Any, network: Network, labels: Any = None, batch_size: in
         examples = files.open_examples(data)
         path = data.path if isinstance(data, files.FileRows) else os.fspath(data)
         images.require_record(network.preprocessing, f"The images of {path!r}")
-        _check_label_count(given, examples.size)
-        return Batches(lambda skipped: _from_examples(examples.read(), network, given, size, errors, skipped),
+        _check_label_count(owner, given, examples.size)
+        return Batches(lambda skipped: _from_examples(examples.read(), network, given, size, errors, skipped, owner),
                        examples.size)
     if isinstance(data, mx.io.DataIter):
         _check_order_known(given, data, owner)
-        return Batches(lambda skipped: _relabelled(_from_data_iter(data, network), given))
+        return Batches(lambda skipped: _relabelled(_from_data_iter(data, network), given, owner))
     if isinstance(data, mx.gluon.data.DataLoader):
         _check_order_known(given, data, owner)
-        return Batches(lambda skipped: _relabelled(_from_loader(data, network), given))
+        return Batches(lambda skipped: _relabelled(_from_loader(data, network), given, owner))
     if isinstance(data, mx.gluon.data.Dataset):
         count = len(data)
-        _check_label_count(given, count)
+        _check_label_count(owner, given, count)
         parts = len(network.inputs)
-        return Batches(lambda skipped: _from_examples(_dataset_examples(data, parts), network, given, size, errors, skipped),
-                       count)
+        return Batches(lambda skipped: _from_examples(_dataset_examples(data, parts), network, given, size, errors, skipped,
+                                                      owner), count)
     arrays = _as_arrays(data, network, owner)
     count = len(next(iter(arrays.values())))
     if count == 0:
         raise DataError(f"{owner}: the data are empty: they hold no examples.")
-    _check_label_count(given, count)
+    _check_label_count(owner, given, count)
     return Batches(lambda skipped: _from_arrays(arrays, network, given, size), count)
 
 
@@ -172,9 +172,11 @@ def _whole_numbers(labels: np.ndarray) -> np.ndarray:
     return flat
 
 
-def _check_label_count(labels: np.ndarray | None, count: int | None) -> None:
-    if labels is not None and count is not None and len(labels) != count:
-        raise DataError(f"There are {len(labels)} labels for {count} examples.")
+def _check_label_count(owner: str, labels: np.ndarray | None, count: int | None, more: bool = False) -> None:
+    """Raise unless there is a label for each of `count` examples, or where there are more of these to come."""
+    if labels is not None and count is not None and (len(labels) < count if more else len(labels) != count):
+        raise DataError(f"{owner}: there are {len(labels)} labels for {count}{' or more' * more} examples. Give one an "
+                        "example, in the order of the data.")
 
 
 def _check_order_known(labels: np.ndarray | None, data: Any, owner: str) -> None:
@@ -230,18 +232,17 @@ def _from_loader(loader: Any, network: Network) -> Iterator[Batch]:
         position = stop
 
 
-def _relabelled(batches: Iterable[Batch], labels: np.ndarray | None) -> Iterator[Batch]:
+def _relabelled(batches: Iterable[Batch], labels: np.ndarray | None, owner: str) -> Iterator[Batch]:
     if labels is None:
         yield from batches
         return
     position = 0
     for batch in batches:
         count = len(batch.ids)
-        if position + count > len(labels):
-            raise DataError(f"There are {len(labels)} labels, and more examples than that.")
+        _check_label_count(owner, labels, position + count, more=True)
         yield Batch(batch.data, labels[position:position + count], batch.ids)
         position += count
-    _check_label_count(labels, position)
+    _check_label_count(owner, labels, position)
 
 
 def _dataset_examples(dataset: Any, inputs: int) -> Iterator[Example]:
@@ -256,7 +257,7 @@ def _dataset_examples(dataset: Any, inputs: int) -> Iterator[Example]:
 
 
 def _from_examples(examples: Iterator[Example], network: Network, labels: np.ndarray | None, size: int, errors: str,
-                   skipped: list[str]) -> Iterator[Batch]:
+                   skipped: list[str], owner: str) -> Iterator[Batch]:
     def prepared(example: Example) -> list[np.ndarray] | ImageError:
         try:
             return _prepare_example(example, network)
@@ -267,8 +268,7 @@ def _from_examples(examples: Iterator[Example], network: Network, labels: np.nda
     with ThreadPoolExecutor(available_cores()) as pool:
         while group := list(islice(examples, size)):
             if labels is not None:
-                if position + len(group) > len(labels):
-                    raise DataError(f"There are {len(labels)} labels, and more examples than that.")
+                _check_label_count(owner, labels, position + len(group), more=True)
                 group = [example._replace(label=label) for example, label in zip(group, labels[position:], strict=False)]
             position += len(group)
             kept: list[tuple[Example, list[np.ndarray]]] = []
@@ -281,7 +281,7 @@ def _from_examples(examples: Iterator[Example], network: Network, labels: np.nda
                     skipped.append(str(result))
             if kept:
                 yield _stacked(kept, network)
-    _check_label_count(labels, position)
+    _check_label_count(owner, labels, position)
 
 
 def _prepare_example(example: Example, network: Network) -> list[np.ndarray]:

@@ -26,6 +26,7 @@ from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.network import Network
 
 logger = logging.getLogger("xfer2")
+POOLS = None, "avg", "max"
 _PART_BYTES = 1 << 26
 
 
@@ -85,19 +86,16 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
 
 
 def extract(network: Network, batches: Batches, layers: tuple[str, ...], pool: str | None = None,
-            store: str | Store | None = None, engine: EngineChoice = "auto", inputs: tuple[str, ...] = (),
-            checked: bool = False) -> Features:
+            store: str | Store | None = None, engine: EngineChoice = "auto", inputs: tuple[str, ...] = ()) -> Features:
     """Stream batches through an engine into a store; the work of `extract_features`.
 
-    The arrays of `inputs` are kept as they come, beside the layers. `checked` says that the layers are known to give one
-    row an example: inferring shapes takes a fifth of a second for a network of 500 layers.
+    The arrays of `inputs` are kept as they come, beside the layers.
     """
-    check_choice("extract_features", "pool", pool, (None, "avg", "max"))
-    make = engine_factory("extract_features", engine, batches.size)
-    wanted = pruned(network, layers) if layers else None
+    check_choice("extract_features", "pool", pool, POOLS)
+    compute = _Computation(network, layers, pool, engine_factory(engine, batches.size)) if layers else None
     kept = FolderStore(store) if isinstance(store, str | os.PathLike) else store or MemoryStore(batches.size)
     try:
-        labels, ids = _stream(wanted, batches, layers, inputs, pool, kept, make, checked)
+        labels, ids = _stream(compute, batches, inputs, kept)
         return kept.finish(labels, ids, batches.skipped)
     except BaseException:  # an interruption too leaves nothing half written
         kept.abort()
@@ -124,32 +122,23 @@ def extract_parts(network: Network, batches: Batches, layers: tuple[str, ...], p
     Features
         With the images that were skipped since the part before.
     """
-    check_choice("extract_features", "pool", pool, (None, "avg", "max"))
-    make = engine_factory("extract_features", engine, examples or batches.size)
-    kept: list[Engine] = []
-
-    def one_engine(pruned: Network) -> Engine:
-        if not kept:
-            kept.append(make(pruned))
-        return kept[0]
-
+    check_choice("extract_features", "pool", pool, POOLS)
+    compute = _Computation(network, layers, pool, engine_factory(engine, examples or batches.size))
     told = 0
     with Bar("extracting features", batches.size) as bar:
         stream = _counted(batches, bar)
         while (first := next(stream, None)) is not None:
-            count = max(1, min(_PART_BYTES // _row_bytes(network, layers, pool, first), most) // len(first.ids))
-            found = extract(network, _Once(chain([first], islice(stream, count - 1))), layers, pool, engine=one_engine,
-                            checked=bool(kept))
-            found.skipped = batches.skipped[told:]
-            told = len(batches.skipped)
-            yield found
+            count = max(1, min(_PART_BYTES // compute.row_bytes(first), most) // len(first.ids))
+            kept = MemoryStore()
+            labels, ids = _stream(compute, _once(chain([first], islice(stream, count - 1))), (), kept)
+            skipped = batches.skipped[told:]
+            told += len(skipped)
+            yield kept.finish(labels, ids, skipped)
 
 
-class _Once(Batches):
+def _once(batches: Iterator[Batch]) -> Batches:
     """Batches that are read once."""
-
-    def __init__(self, batches: Iterator[Batch]) -> None:
-        super().__init__(lambda skipped: batches)
+    return Batches(lambda skipped: batches)
 
 
 def _counted(batches: Batches, bar: Bar) -> Iterator[Batch]:
@@ -160,17 +149,39 @@ def _counted(batches: Batches, bar: Bar) -> Iterator[Batch]:
         skipped = len(batches.skipped)
 
 
-def _row_bytes(network: Network, layers: tuple[str, ...], pool: str | None, batch: Batch) -> int:
-    """Of one example's features."""
-    wanted = pruned(network, layers)
-    inputs = {name: batch.data[name].shape[1:] for name in wanted.inputs}
-    _, shapes = symbols.shapes_for_data(pooled(wanted, pool, inputs), inputs)
-    return max(1, sum(4 * math.prod(shape[1:]) for shape in shapes if shape is not None))
+class _Computation:
+    """The layers of a network, pruned and pooled once, by an engine that the first batch starts."""
+
+    def __init__(self, network: Network, layers: tuple[str, ...], pool: str | None, make: EngineFactory) -> None:
+        self.layers = layers
+        self._network, self._pool, self._make = pruned(network, layers), pool, make
+        self._engine: Engine | None = None
+        self._row_bytes = 0
+
+    def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Outputs of the layers, by name."""
+        data = {name: batch.data[name] for name in self._network.inputs}
+        if self._engine is None:
+            final, inputs = self._pooled(data)
+            _check_batch_axis(final, self.layers, inputs, len(batch.ids))
+            self._engine = self._make(final)
+        return dict(zip(self.layers, self._engine(data), strict=True))
+
+    def row_bytes(self, batch: Batch) -> int:
+        """Of one example's features."""
+        if not self._row_bytes:
+            final, inputs = self._pooled({name: batch.data[name] for name in self._network.inputs})
+            _, shapes = symbols.shapes_for_data(final, inputs)
+            self._row_bytes = max(1, sum(4 * math.prod(shape[1:]) for shape in shapes if shape is not None))
+        return self._row_bytes
+
+    def _pooled(self, data: Mapping[str, np.ndarray]) -> tuple[Network, dict[str, tuple[int, ...]]]:
+        inputs = {name: array.shape[1:] for name, array in data.items()}
+        return pooled(self._network, self._pool, inputs), inputs
 
 
-def _stream(network: Network | None, batches: Batches, layers: tuple[str, ...], inputs: tuple[str, ...], pool: str | None,
-            kept: Store, engine: EngineFactory, checked: bool) -> tuple[np.ndarray | None, list[Any]]:
-    runner = None
+def _stream(compute: _Computation | None, batches: Batches, inputs: tuple[str, ...],
+            kept: Store) -> tuple[np.ndarray | None, list[Any]]:
     labels: list[np.ndarray] = []
     ids: list[Any] = []
     shapes: dict[str, tuple[int, ...]] = {}
@@ -181,15 +192,8 @@ def _stream(network: Network | None, batches: Batches, layers: tuple[str, ...], 
             bar.step(len(batch.ids))
             _check_finite(batch)
             outputs = {name: batch.data[name] for name in inputs}
-            if network is not None:
-                data = {name: batch.data[name] for name in network.inputs}
-                if runner is None:
-                    inputs_of = {name: array.shape[1:] for name, array in data.items()}
-                    final = pooled(network, pool, inputs_of)
-                    if not checked:
-                        _check_batch_axis(final, layers, inputs_of, len(batch.ids))
-                    runner = engine(final)
-                outputs.update(zip(layers, runner(data), strict=True))
+            if compute is not None:
+                outputs.update(compute(batch))
             _check_rows(outputs, len(batch.ids))
             shapes = shapes or {layer: output.shape[1:] for layer, output in outputs.items()}
             _check_shapes(outputs, shapes)
@@ -200,7 +204,7 @@ def _stream(network: Network | None, batches: Batches, layers: tuple[str, ...], 
             if batch.labels is not None:
                 labels.append(batch.labels)
             if labels and sum(map(len, labels)) != len(ids):
-                raise DataError("Some examples have a label and others none.")
+                raise DataError("Some examples have a label and others none. Give one to all of them, or to none.")
         if storing is not None:
             storing.result()
     if not ids:

@@ -5,16 +5,14 @@ The file has its name only when it is whole. The same parts give the same bytes.
 
 from __future__ import annotations
 
-import errno
 import os
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from xfer2._files import replacing
 from xfer2._validation import parameter_error
 from xfer2.exceptions import DataError
 
@@ -55,33 +53,6 @@ def write_csv(file: Any, parts: Parts) -> None:
     """Write lines of CSV to an open text file, a header first."""
     for number, part in enumerate(parts()):
         part.to_frame().to_csv(file, index=False, header=number == 0)
-
-
-@contextmanager
-def replacing(target: str) -> Iterator[str]:
-    """A temporary name in the folder of a file, which gets the file's name at the end, if nothing was raised."""
-    folder = os.path.dirname(target) or "."
-    if not os.path.isdir(folder):
-        raise DataError(f"Cannot write {target!r}: there is no folder {folder!r}.")
-    with writing(target), tempfile.TemporaryDirectory(dir=folder, prefix=".xfer2-") as scratch:
-        name = os.path.join(scratch, os.path.basename(target))
-        yield name
-        os.replace(name, target)
-
-
-@contextmanager
-def writing(target: str | os.PathLike[str]) -> Iterator[None]:
-    """A name that the file system refuses meanwhile becomes an error that says so.
-
-    A disk that is full or broken is no mistake of whoever chose the name; that stays an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise
-        raise DataError(f"Cannot write {os.fspath(target)!r}: {error.strerror or error}. Choose a name in a folder that can "
-                        "be written.") from error
 
 
 def content(array: np.ndarray) -> memoryview:

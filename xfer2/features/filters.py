@@ -103,10 +103,8 @@ def _block(network: Network) -> Block:
 
     In MXNet 1.9.1 the gradient of a max pooling that was recorded as prediction is wrong, and another in every run.
     """
-    graph = network.graph
-    for node in graph.nodes:
-        if node.op in ("Dropout", "RNN"):
-            graph = edit.set_attrs(graph, node.name, {"p": "0"})
+    random = (node.name for node in network.graph.nodes if node.op in ("Dropout", "RNN"))
+    graph = edit.set_attrs(network.graph, {name: {"p": "0"} for name in random})
     return targets.to_training_block(network.with_graph(graph, frozen=frozenset(graph.layer_names)))
 
 

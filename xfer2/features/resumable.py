@@ -25,7 +25,7 @@ from xfer2.data.files import FileRows
 from xfer2.exceptions import DataError
 from xfer2.features import files
 from xfer2.features.engines.automatic import EngineChoice
-from xfer2.features.extractor import extract_parts, pruned
+from xfer2.features.extractor import POOLS, extract_parts, pruned
 from xfer2.features.store import FOLDER_SUFFIXES, Features, foreign_files, write_parts
 from xfer2.model_handler import archive, sources
 from xfer2.model_handler.network import Network
@@ -78,10 +78,22 @@ def extract_to_file(source: Any, data: str, layers: Any, path: str, *, pool: str
         The file exists, is of a kind that is not known, or what is there to resume is of another call.
     LayerNotFoundError, DataError, MissingParametersError
         As `xfer2.extract_features`. Parts that were written before an error stay; see `kept`.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     os.mkdir(f"{folder}/black")
+    ...     Image.fromarray(np.zeros((28, 28), np.uint8)).save(f"{folder}/black/0.png")
+    ...     written = extract_to_file("zoo:mnist-cnn", folder, "dense0", f"{folder}/features.parquet")
+    >>> written.examples
+    1
     """
     owner, path = "extract_to_file", str(Path(path))
     names = as_names(owner, "layers", layers)
-    check_choice(owner, "pool", pool, (None, "avg", "max"))
+    check_choice(owner, "pool", pool, POOLS)
     work = _work_folder(path)
     finished = _finished(work) if resume else None
     _check_target(owner, path, len(names), overwrite or finished is not None)

@@ -18,8 +18,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from xfer2._validation import nearest, parameter_error
-from xfer2.exceptions import DataError, LayerNotFoundError
+from xfer2._files import writing
+from xfer2._validation import nearest
+from xfer2.exceptions import DataError, LayerNotFoundError, ParameterError
 from xfer2.features import files
 
 _INDEX = "features.json"
@@ -243,9 +244,10 @@ class FolderStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._target = Path(path)
-        with files.writing(self._target):
+        with writing(self._target):
             if self._target.exists() and (not self._target.is_dir() or any(self._target.iterdir())):
-                raise parameter_error("FolderStore", "path", "a folder that is new or empty", str(path))
+                raise ParameterError(f"Features cannot be kept in {str(path)!r}: it must be a folder that is new or empty. "
+                                     "Choose another name, or remove what is there.")
             self._target.parent.mkdir(parents=True, exist_ok=True)
             self._path = Path(tempfile.mkdtemp(prefix=f".{self._target.name}-", dir=self._target.parent))
         self._files: dict[str, Any] = {}
@@ -255,7 +257,7 @@ class FolderStore:
 
     def append(self, layer: str, array: np.ndarray) -> None:
         """Add rows (n, ...) of one layer."""
-        with files.writing(self._target):
+        with writing(self._target):
             if layer not in self._files:
                 self._files[layer] = (self._path / _file_name(layer)).open("w+b")
                 self._shapes[layer], self._dtypes[layer] = (0, *array.shape[1:]), array.dtype
@@ -279,7 +281,7 @@ class FolderStore:
         """Complete the files, write the index, and give the features memory-mapped."""
         plain = [one.item() if isinstance(one, np.generic) else one for one in ids]
         index = {"layers": list(self._files), "ids": plain, "skipped": list(skipped), "labels": labels is not None}
-        with files.writing(self._target):
+        with writing(self._target):
             for layer, file in self._files.items():
                 file.seek(0)
                 self._write_header(layer)

@@ -82,8 +82,8 @@ class Solution:
     left_out_mean: torch.Tensor
     left_out_variance: torch.Tensor
 
-    def left_out_samples(self, draws: torch.Tensor, rows: Any = slice(None)) -> torch.Tensor:
-        """Logits (s, n, k) of each row, or of some rows, given all others, for standard normal draws (s, k)."""
+    def left_out_samples(self, draws: torch.Tensor, rows: Any) -> torch.Tensor:
+        """Logits (s, r, k) of each of some rows (r,) given all others, for standard normal draws (s, k)."""
         return self.left_out_mean[rows] + draws[:, None] * (self.left_out_variance[rows] + _JITTER).sqrt()
 
     def log_loss(self, codes: torch.Tensor, rows: torch.Tensor, draws: torch.Tensor,

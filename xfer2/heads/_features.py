@@ -45,18 +45,6 @@ def least(losses: Mapping[Any, float]) -> Any:
     return next(key for key, loss in losses.items() if loss <= bound)
 
 
-def rotate(X: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows in an orthonormal basis of their span, and that basis (r, d); unchanged, and None, where rows are many.
-
-    Distances and products between the rows stay what they were.
-    """
-    if X.shape[1] <= X.shape[0]:
-        return X, None
-    left, singular, basis = np.linalg.svd(X, full_matrices=False)
-    kept = singular > singular[0] * max(X.shape) * np.finfo(float).eps if singular[0] > 0 else np.arange(len(singular)) < 1
-    return left[:, kept] * singular[kept], basis[kept]
-
-
 def layer_columns(owner: str, columns: Mapping[str, Any] | None, width: int) -> dict[str, np.ndarray]:
     """The columns of each layer, checked: every one of `width` in one layer; None is one layer, ``"features"``."""
     if columns is None:

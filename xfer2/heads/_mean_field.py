@@ -81,9 +81,9 @@ class MeanField:
     def start(cls, widths: Sequence[int], prior: float, random: np.random.Generator) -> MeanField:
         """Before training: small means. Hidden units share the prior's variance, so that logits keep their scale."""
         priors = [prior, *(prior / np.sqrt(width) for width in widths[1:-1])]
-        layers = [{"mean": random.normal(0, 0.01 if width == widths[0] else 1 / np.sqrt(width), (units, width)),
+        layers = [{"mean": random.normal(0, 1 / np.sqrt(width) if number else 0.01, (units, width)),
                    "log_deviation": np.full((units, width), _START_LOG_DEVIATION), "bias": np.zeros(units)}
-                  for width, units in pairwise(widths)]
+                  for number, (width, units) in enumerate(pairwise(widths))]
         return cls(priors, layers)
 
     def samples(self, X: np.ndarray, outside: np.ndarray, draws: Sequence[np.ndarray]) -> np.ndarray:

@@ -154,8 +154,11 @@ class BayesianNeuralNetworkHead(PosteriorHead):
             owner, "start_annealing", self.start_annealing, 0)
         last = max(first, self.num_epochs // 2) if self.end_annealing is None else check_integer(
             owner, "end_annealing", self.end_annealing, 0)
-        if last < first:
-            raise parameter_error(owner, "end_annealing", f"at least start_annealing, which is {first}", last)
+        if first >= self.num_epochs:
+            raise parameter_error(owner, "start_annealing", f"below num_epochs, which is {self.num_epochs}", first)
+        if not first <= last <= self.num_epochs:
+            raise parameter_error(owner, "end_annealing", f"from start_annealing, which is {first}, to num_epochs, which is "
+                                  f"{self.num_epochs}", last)
         return Training(self.num_epochs, self.batch_size, self.num_samples_mc, self.learning_rate, (first, last))
 
     def _values_a_sample(self) -> int:

@@ -16,9 +16,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from xfer2._random import child_seed, root_seed
-from xfer2._scaling import standardisation
+from xfer2._scaling import rotate, standardisation
 from xfer2._validation import check_choice, check_class_weight, check_integer, check_positive
-from xfer2.heads._features import classes_and_codes, few_rows_a_class, least, rotate, two_columns
+from xfer2.heads._features import classes_and_codes, few_rows_a_class, least, two_columns
 from xfer2.uncertainty.calibration import row_losses, useful_temperature
 from xfer2.uncertainty.predictions import Prediction
 

@@ -2,10 +2,10 @@
 
 from xfer2._lazy import lazy_exports
 
-__all__ = ["ModelHandler", "Network", "Preprocessing"]
-
-__getattr__, __dir__ = lazy_exports(__name__, {
+_HOMES = {
     "ModelHandler": "xfer2.model_handler.handler",
     "Network": "xfer2.model_handler.network",
     "Preprocessing": "xfer2.model_handler.network",
-})
+}
+__all__ = list(_HOMES)
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

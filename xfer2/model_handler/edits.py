@@ -5,14 +5,14 @@ Each is a function from a Network to a new one whose shapes still infer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
-from xfer2.model_handler.graph import compose, edit, operators, query
-from xfer2.model_handler.graph.model import Edge, Graph
+from xfer2.model_handler.graph import compose, edit, query
+from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.network import Network, Params, Preprocessing
 from xfer2.model_handler.symbols import Shape
 
@@ -35,7 +35,10 @@ def with_graph(network: Network, graph: Graph, new_params: Params | None = None,
 
 def _check_reshapes(network: Network, changed: Network) -> None:
     """Raise where a Reshape fits a batch no more that it fitted before, or is new and fits none."""
-    before, after = ([symbols.misfit_reshapes(one, batch_size=size) for size in (1, 2)] for one in (network, changed))
+    after = [symbols.misfit_reshapes(changed, batch_size=size) for size in (1, 2)]
+    if not any(after):
+        return
+    before = [symbols.misfit_reshapes(network, batch_size=size) for size in (1, 2)]
     for old, new in zip(before, after, strict=True):
         for name, told in new.items():
             if name not in old and (name in network.graph.by_name or all(name in one for one in after)):
@@ -93,7 +96,6 @@ def replace_layer(network: Network, layer: str, new: Network) -> Network:
 
 def insert_after(network: Network, layer: str, new: Network) -> Network:
     """With `new` behind one layer, or behind an input, which has the shape that `new` reads where its own does not fit."""
-    _check_below(network.graph, [query.resolve_output(network.graph, layer)])
     graph = edit.insert_after(network.graph, layer, new.graph, new.params)
     frozen = _frozen_in(network, new)
     try:
@@ -129,7 +131,7 @@ def rename(network: Network, old: str, new: str) -> Network:
 def replace_head(network: Network, num_classes: int, seed: int | None = None) -> Network:
     """With another number of outputs of the dense or convolution layer nearest to the output, drawn afresh."""
     head = edit.head_layer(network.graph)
-    own = params.owned_by(network, [head])
+    own = network.layer_parameters[head]
     shapes, _ = symbols.infer_shapes(network)
     graph = edit.resize_head(network.graph, head, own, num_classes)
     bare = params.without(network.with_graph(graph, frozen=network.frozen - {head}), own)
@@ -141,12 +143,13 @@ def replace_head(network: Network, num_classes: int, seed: int | None = None) ->
 
 def compose_networks(first: Network, second: Network, prefix: str = "") -> Network:
     """`second` on the outputs of `first`, its inputs taking them in order, its names behind `prefix`."""
-    graph = compose.prefixed(second.graph, prefix)
+    graph = compose.map_names(second.graph, lambda name: prefix + name)
     inputs, outputs = [prefix + name for name in second.inputs], first.graph.outputs
     if len(inputs) != len(outputs):
         raise ModelError(f"compose: the network has {len(outputs)} outputs and the other {len(inputs)} inputs; the numbers "
                          "must agree.")
-    _check_below(first.graph, outputs)
+    for edge in outputs:
+        edit.require_no_loss(first.graph, edge)
     chained = compose.chain(first.graph, graph, dict(zip(inputs, outputs, strict=True)))
     return with_graph(first, chained, {prefix + name: array for name, array in second.params.items()},
                       frozen=first.frozen | {prefix + name for name in second.frozen})
@@ -165,14 +168,6 @@ def beside(first: Network, second: Network, prefix: str) -> Network:
     joined = compose.side_by_side(first.graph, graph, first.inputs)
     return with_graph(first, joined, {prefix + name: array for name, array in second.params.items()},
                       frozen=first.frozen | {prefix + name for name in second.frozen})
-
-
-def _check_below(graph: Graph, edges: Iterable[Edge]) -> None:
-    """Raise where layers would come above one that sends down the gradient of its own label, whatever comes from above."""
-    for edge in edges:
-        if graph.by_name[edge.node].op in operators.LOSS_OUTPUTS:
-            raise ModelError(f"Cannot add a layer above the output layer {edge.node!r}; drop it first with "
-                             "drop_layer_top().")
 
 
 def _frozen_in(*networks: Network) -> frozenset[str]:

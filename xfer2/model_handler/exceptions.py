@@ -2,4 +2,6 @@
 
 from xfer2.exceptions import LayerNotFoundError, MissingParametersError, ModelError
 
-__all__ = ["LayerNotFoundError", "MissingParametersError", "ModelError"]
+ModelArchitectureError = ModelError
+
+__all__ = ["LayerNotFoundError", "MissingParametersError", "ModelArchitectureError", "ModelError"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import edits, symbols
 from xfer2.model_handler.graph import query
-from xfer2.model_handler.graph.model import Edge, Graph
+from xfer2.model_handler.graph.model import Edge
 from xfer2.model_handler.network import Network
 
 _RANDOM = ("Dropout", "dropout", "random", "sample", "shuffle", "RNN", "RReLU")
@@ -55,10 +55,10 @@ def frontier(network: Network) -> Frontier | None:
             continue
         for edge in node.inputs:
             if edge.node in fixed:
-                cuts[_name(graph, edge)] = None
+                cuts[query.output_name(graph, edge)] = None
             elif edge.node in network.inputs:
                 inputs[edge.node] = None
-    outputs = [_name(graph, edge) for edge in graph.outputs]
+    outputs = [query.output_name(graph, edge) for edge in graph.outputs]
     upper = edits.extract(network, outputs, [*cuts, *inputs])
     return Frontier(tuple(cuts), tuple(inputs), replace(upper, frozen=held))
 
@@ -94,8 +94,3 @@ def _without_batch_axis(network: Network) -> set[str]:
             continue
         found |= {name for name, shape in zip(names, shapes, strict=True) if shape is not None and shape[:1] != (size,)}
     return found
-
-
-def _name(graph: Graph, edge: Edge) -> str:
-    """What `query.resolve_output` reads as this edge."""
-    return edge.node if query.used_outputs(graph, edge.node) == (0,) else f"{edge.node}_output{edge.output}"

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from xfer2._mxnet import Block, Module, Symbol, mx
-from xfer2._validation import as_names, check_integer, check_kind, check_shape, parameter_error
+from xfer2._validation import as_names, check_choice, check_integer, check_kind, check_shape, parameter_error
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import ModelError
 from xfer2.features.engines.automatic import engine_on
 from xfer2.features.engines.mxnet import devices
-from xfer2.features.extractor import extract
+from xfer2.features.extractor import POOLS, extract
 from xfer2.features.store import Features
 from xfer2.model_handler import edits, mxnet_files, onnx_export, params, picture, sources, summary, symbols, targets
 from xfer2.model_handler.graph import edit, query
@@ -75,7 +75,7 @@ class ModelHandler:
 
     @property
     def arg_params(self) -> dict[str, Any]:
-        """Trained parameters by name."""
+        """Trained parameters by name, in a dict of its own; ``arg_params[name][:] = value`` changes one."""
         return dict(self.network.arg_params)
 
     @property
@@ -132,8 +132,9 @@ class ModelHandler:
         return [name for name, kind in self.layer_type_dict.items() if kind.lower() == layer_type.lower()]
 
     def get_layer_parameters(self, layer_names: str | Iterable[str]) -> list[str]:
-        """Names of the parameters and statistics of some layers, found through the graph's edges."""
-        return list(params.owned_by(self.network, as_names("get_layer_parameters", "layer_names", layer_names)))
+        """Names of the parameters and statistics of some layers, by name or pattern, found through the graph's edges."""
+        names = as_names("get_layer_parameters", "layer_names", layer_names)
+        return list(params.owned_by(self.network, query.matching_layers(self.network.graph, names)))
 
     def infer_shapes(self, **input_shapes: Shape) -> dict[str, Shape | None]:
         """Output shape of every layer, without the batch axis.
@@ -161,7 +162,7 @@ class ModelHandler:
 
     def diff(self, other: Any) -> str:
         """What is different in `other` (anything `ModelHandler` reads), a line each; empty where nothing is."""
-        return summary.differences(self.network, sources.read(other))
+        return summary.differences(self.network, sources.read(other, "diff", "other"))
 
     def visualize_net(self, **input_shapes: Shape) -> Any:
         """The graph as a picture: a ``graphviz.Digraph``, which notebooks show and ``.render(path)`` writes."""
@@ -238,11 +239,11 @@ class ModelHandler:
 
     def replace(self, layer: str, new: Any) -> ModelHandler:
         """Put `new` (a symbol, a block, anything `ModelHandler` reads) in the place of one layer."""
-        return self._become(edits.replace_layer(self.network, layer, sources.read(new)))
+        return self._become(edits.replace_layer(self.network, layer, sources.read(new, "replace", "new")))
 
     def insert_after(self, layer: str, new: Any) -> ModelHandler:
         """Put `new` behind one layer, or behind an input."""
-        return self._become(edits.insert_after(self.network, layer, sources.read(new)))
+        return self._become(edits.insert_after(self.network, layer, sources.read(new, "insert_after", "new")))
 
     def rename(self, old: str, new: str) -> ModelHandler:
         """Rename a layer, and with it its own parameters ``OLD_weight`` to ``NEW_weight``; or rename an input."""
@@ -270,7 +271,7 @@ class ModelHandler:
         prefix : str
             Put before the other network's names, where they clash.
         """
-        return self._become(edits.compose_networks(self.network, sources.read(other), prefix))
+        return self._become(edits.compose_networks(self.network, sources.read(other, "compose", "other"), prefix))
 
     def freeze(self, layers: str | Iterable[str] | None = None, *, until: str | None = None) -> ModelHandler:
         """Hold parameters and BatchNorm statistics of layers fixed through training.
@@ -335,6 +336,7 @@ class ModelHandler:
                  batch_size: int = 32, errors: str = "raise", store: str | None = None) -> Features:
         """As `xfer2.extract_features`, of this network on this handler's devices."""
         names = as_names("ModelHandler.features", "layers", layers)
+        check_choice("ModelHandler.features", "pool", pool, POOLS)
         batches = open_batches(data, self.network, labels, batch_size, errors, "ModelHandler.features")
         return extract(self.network, batches, names, pool, store, engine_on(self.devices))
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 from xfer2._mxnet import NDArray
 from xfer2._validation import check_choice, parameter_error
@@ -59,9 +63,10 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         owner = "Preprocessing"
-        shape = self.input_shape
-        if not _is_sequence(shape, int) or len(shape) != 3 or min(shape) < 1:
-            raise parameter_error(owner, "input_shape", "three positive integers (channels, height, width)", shape)
+        shape = _numbers(self.input_shape, Integral)
+        if len(shape) != 3 or min(shape) < 1:
+            raise parameter_error(owner, "input_shape", "three positive integers (channels, height, width)",
+                                  self.input_shape)
         check_choice(owner, "color", self.color, ("RGB", "BGR", "GRAY"))
         check_choice(owner, "crop", self.crop, ("center", "none"))
         channels = 1 if self.color == "GRAY" else 3
@@ -70,21 +75,24 @@ class Preprocessing:
         if self.resize_short is None and self.crop != "none":
             raise parameter_error(owner, "resize_short", "the short side in pixels where crop is 'center'", None)
         if self.resize_short is not None and (
-                self.crop == "none" or not _is_sequence((self.resize_short,), int) or self.resize_short < max(shape[1:])):
+                self.crop == "none" or min(_numbers((self.resize_short,), Integral), default=0) < max(shape[1:])):
             raise parameter_error(owner, "resize_short", "None, or at least the height and width with crop='center'",
                                   self.resize_short)
-        if not _is_sequence((self.scale,), (int, float)):
-            raise parameter_error(owner, "scale", "a number", self.scale)
+        if not _numbers((self.scale,), Real):
+            raise parameter_error(owner, "scale", "a finite number", self.scale)
         if not isinstance(self.input_name, str):
             raise parameter_error(owner, "input_name", "the name of an input", self.input_name)
         for name in ("mean", "std"):
-            values = getattr(self, name)
-            if not _is_sequence(values, (int, float)) or len(values) not in (1, channels):
-                raise parameter_error(owner, name, f"1 or {channels} numbers", values)
+            values = _numbers(getattr(self, name), Real)
+            if len(values) not in (1, channels):
+                raise parameter_error(owner, name, f"{'' if channels == 1 else '1 or '}{channels} finite numbers",
+                                      getattr(self, name))
             object.__setattr__(self, name, tuple(float(v) for v in values))
         if min(self.std) <= 0:
             raise parameter_error(owner, "std", "above zero", self.std)
         object.__setattr__(self, "input_shape", tuple(int(v) for v in shape))
+        object.__setattr__(self, "scale", float(self.scale))
+        object.__setattr__(self, "resize_short", None if self.resize_short is None else int(self.resize_short))
 
     def to_json(self) -> str:
         """The record as JSON text, as kept beside a checkpoint in ``PREFIX-preprocessing.json``."""
@@ -102,9 +110,11 @@ class Preprocessing:
         return cls(**values)
 
 
-def _is_sequence(value: Any, kind: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and all(
-        isinstance(v, kind) and not isinstance(v, bool) for v in value)
+def _numbers(values: Any, kind: Any) -> tuple[Any, ...]:
+    """Several finite numbers of a kind, those of NumPy among them; none where one is none."""
+    listed = tuple(values) if isinstance(values, (list, tuple, np.ndarray)) else ()
+    good = all(isinstance(v, kind) and not isinstance(v, bool) and math.isfinite(v) for v in listed)
+    return listed if good else ()
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -174,10 +184,15 @@ class Network:
         """Parameters that have no values yet."""
         return tuple(name for name in self.parameter_names if name not in self.params)
 
+    @cached_property
+    def layer_parameters(self) -> Mapping[str, tuple[str, ...]]:
+        """Parameters and statistics of each layer, through the graph's edges."""
+        return query.parameters_by_layer(self.graph, self.params)
+
     @property
     def frozen_parameters(self) -> frozenset[str]:
         """Parameters and statistics of the frozen layers."""
-        return frozenset(query.parameters_of(self.graph, self.frozen, self.params))
+        return frozenset(name for layer in self.frozen for name in self.layer_parameters[layer])
 
     def with_graph(self, graph: Graph, **changes: Any) -> Network:
         """The network with another graph; parameters that no longer occur are dropped."""

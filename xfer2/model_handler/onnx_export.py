@@ -141,10 +141,9 @@ def _spelled_out(network: Network, shapes: Mapping[str, tuple[int, ...]]) -> tup
     slopes = [node for node in graph.nodes if node.op == "LeakyReLU" and node.attrs.get("act_type") == "prelu"]
     _, found = symbols.infer_shapes(network.with_graph(graph), shapes, outputs=[node.inputs[0] for node in slopes] or None)
     ranks = {node.name: len(shape or ()) for node, shape in zip(slopes, found if slopes else [], strict=True)}
+    graph = edit.set_attrs(graph, {node.name: {**_DEFAULTS[node.op], **node.attrs} for node in graph.nodes
+                                   if node.op in _DEFAULTS})
     for node in graph.nodes:
-        missing = {key: value for key, value in _DEFAULTS.get(node.op or "", {}).items() if key not in node.attrs}
-        if missing:
-            graph = edit.set_attrs(graph, node.name, missing)
         held = values.get(node.inputs[1].node) if len(node.inputs) > 1 else None
         if held is None:
             continue

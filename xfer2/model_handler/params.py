@@ -13,7 +13,7 @@ from xfer2._mxnet import Symbol, mx, own_draws
 from xfer2._validation import parameter_error
 from xfer2.exceptions import MissingParametersError, ModelError
 from xfer2.model_handler import symbols
-from xfer2.model_handler.graph import operators, query
+from xfer2.model_handler.graph import operators
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.network import Network, Params
 
@@ -24,7 +24,8 @@ _KNOWN_ENDS = ("weight", "bias", "gamma", "beta", "min", "max", "weight_quantize
 
 def owned_by(network: Network, layers: Iterable[str]) -> tuple[str, ...]:
     """Names of the parameters and statistics of these layers, through the graph's edges, in the graph's order."""
-    return query.parameters_of(network.graph, layers, network.params)
+    owned = {name for layer in layers for name in network.layer_parameters[network.graph.layer(layer).name]}
+    return tuple(name for name in network.parameter_names if name in owned)
 
 
 def require_values(network: Network, purpose: str) -> None:

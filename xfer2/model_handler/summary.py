@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xfer2.model_handler import params, symbols
-from xfer2.model_handler.graph.model import Node
+from xfer2.model_handler import symbols
+from xfer2.model_handler.graph import query
+from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.network import Network, Preprocessing
 from xfer2.model_handler.symbols import Shape
 
@@ -83,7 +84,7 @@ def summarize(network: Network, input_shapes: Mapping[str, Shape] | None = None)
     sizes = {name: math.prod(variable_shapes.get(name, (0,))) for name in network.parameter_names}
     rows = []
     for node in (network.graph.layer(name) for name in network.graph.layer_names):
-        own = params.owned_by(network, [node.name])
+        own = network.layer_parameters[node.name]
         weight = next((variable_shapes[name] for name in own if name in variable_shapes), None)
         rows.append(LayerRow(node.name, node.op or "", shapes[node.name], sum(sizes[name] for name in own),
                              _flops(node, shapes[node.name], weight), node.name in network.frozen))
@@ -105,9 +106,9 @@ def differences(old: Network, new: Network) -> str:
     for name in after.layer_names:
         first, second = before.by_name.get(name), after.by_name[name]
         if first is not None and first != second:
-            lines.append(f"~ {name}: {_node_change(first, second)}")
+            lines.append(f"~ {name}: {_node_change(before, after, name)}")
     for label, one, two in (("inputs", old.inputs, new.inputs),
-                            ("outputs", _edges(before.outputs), _edges(after.outputs)),
+                            ("outputs", _names(before, before.outputs), _names(after, after.outputs)),
                             ("frozen", tuple(sorted(old.frozen)), tuple(sorted(new.frozen)))):
         if one != two:
             lines.append(f"~ {label}: {', '.join(one) or 'none'} -> {', '.join(two) or 'none'}")
@@ -130,17 +131,18 @@ def _record_change(first: Preprocessing | None, second: Preprocessing | None) ->
     return "; ".join(f"{name} {was[name]} -> {now[name]}" for name in was if was[name] != now[name])
 
 
-def _node_change(first: Node, second: Node) -> str:
+def _node_change(before: Graph, after: Graph, name: str) -> str:
+    first, second = before.by_name[name], after.by_name[name]
     changes = [] if first.op == second.op else [f"type {first.op} -> {second.op}"]
     changes += [f"{key} {first.attrs.get(key)} -> {second.attrs.get(key)}"
                 for key in sorted({*first.attrs, *second.attrs}) if first.attrs.get(key) != second.attrs.get(key)]
     if first.inputs != second.inputs:
-        changes.append(f"reads {', '.join(_edges(first.inputs))} -> {', '.join(_edges(second.inputs))}")
+        changes.append(f"reads {', '.join(_names(before, first.inputs))} -> {', '.join(_names(after, second.inputs))}")
     return "; ".join(changes)
 
 
-def _edges(edges: Any) -> tuple[str, ...]:
-    return tuple(e.node if e.output == 0 else f"{e.node}_output{e.output}" for e in edges)
+def _names(graph: Graph, edges: Iterable[Edge]) -> tuple[str, ...]:
+    return tuple(query.output_name(graph, edge) for edge in edges)
 
 
 def _shape(shape: Shape | None) -> str:

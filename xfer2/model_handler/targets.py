@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from xfer2._mxnet import Block, Module, mx
@@ -16,7 +17,6 @@ from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.network import Network
 
 _BACKEND = "MXNET_SUBGRAPH_BACKEND"
-_INITIALIZER = dict(rnd_type="gaussian", factor_type="in", magnitude=2)
 
 
 def training_graph(network: Network, fixed: Collection[str] = ()) -> Graph:
@@ -25,12 +25,9 @@ def training_graph(network: Network, fixed: Collection[str] = ()) -> Graph:
     With gradients off alone, MXNet's BatchNorm still normalises by the batch and moves its running mean while recording.
     The same is done for a layer whose statistics are among the parameters in `fixed`.
     """
-    graph = network.graph
-    for node in graph.nodes:
-        held = node.name in network.frozen or any(edge.node in fixed for edge in node.inputs[3:])
-        if node.op in operators.BATCH_NORMS and held:
-            graph = edit.set_attrs(graph, node.name, {"use_global_stats": "True"})
-    return graph
+    held = [node.name for node in network.graph.nodes if node.op in operators.BATCH_NORMS
+            and (node.name in network.frozen or any(edge.node in fixed for edge in node.inputs[3:]))]
+    return edit.set_attrs(network.graph, {name: {"use_global_stats": "True"} for name in held})
 
 
 def to_block(network: Network, context: Any = None) -> Block:
@@ -81,11 +78,13 @@ def to_module(network: Network, data_shapes: Any, label_shapes: Any, contexts: A
         Parameters and statistics to hold fixed beside those of the frozen layers.
     """
     labels = network.labels
-    names = [name for name, *_ in data_shapes]
+    shapes = {name: tuple(shape[1:]) for name, shape, *_ in data_shapes}
+    names = list(shapes)
     if set(names) != set(network.inputs):
         raise ModelError(f"The iterator gives data of the names {', '.join(names) or 'none'}; the network's inputs are "
                          f"{', '.join(network.inputs)}. Name them alike, as in mx.io.NDArrayIter({{'{network.inputs[0]}': "
                          "array}), or rename the input.")
+    network = params.initialize(replace(network, input_shapes=shapes))
     fixed = {*fixed, *network.frozen_parameters}
     symbol = symbols.to_symbol(training_graph(network, fixed))
     module = mx.mod.Module(
@@ -94,8 +93,7 @@ def to_module(network: Network, data_shapes: Any, label_shapes: Any, contexts: A
     try:
         with _without_fusion():
             module.bind(data_shapes=data_shapes, label_shapes=label_shapes if labels else None, for_training=for_training)
-        module.init_params(mx.init.Xavier(**_INITIALIZER), arg_params=dict(network.arg_params),
-                           aux_params=dict(network.aux_params), allow_missing=True, allow_extra=True)
+        module.init_params(arg_params=dict(network.arg_params), aux_params=dict(network.aux_params), allow_extra=True)
     except (mx.MXNetError, ValueError, RuntimeError) as error:
         raise ModelError(f"The network cannot be bound to data of shapes {list(data_shapes)}: "
                          f"{symbols.first_line(error)}") from error

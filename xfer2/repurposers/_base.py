@@ -75,17 +75,17 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         """Class probabilities (n, k), columns as in ``classes_``."""
         return self.predict_uncertainty(X).probabilities
 
-    def repurpose(self, train_data: Any, labels: Any = None) -> Any:
+    def repurpose(self, train_iterator: Any, labels: Any = None) -> Any:
         """`fit`, by Xfer's name."""
-        return self.fit(train_data, labels)
+        return self.fit(train_iterator, labels)
 
-    def predict_label(self, test_data: Any) -> np.ndarray:
+    def predict_label(self, test_iterator: Any) -> np.ndarray:
         """`predict`, by Xfer's name."""
-        return self.predict(test_data)
+        return self.predict(test_iterator)
 
-    def predict_probability(self, test_data: Any) -> np.ndarray:
+    def predict_probability(self, test_iterator: Any) -> np.ndarray:
         """`predict_proba`, by Xfer's name."""
-        return self.predict_proba(test_data)
+        return self.predict_proba(test_iterator)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the repurposer, source network included, to a directory; `xfer2.load` gives the same predictions.
@@ -111,9 +111,10 @@ class Repurposer(ClassifierMixin, BaseEstimator):
             files[_HELD_OUT_FILE] = self.held_out_.to_bytes()
         write_directory(path, manifest, files, overwrite)
 
-    def save_repurposer(self, model_name: str, model_directory: str = "", save_source_model: bool | None = None) -> None:
+    def save_repurposer(self, model_name: str, model_directory: str = "", save_source_model: bool | None = None,
+                        overwrite: bool = False) -> None:
         """`save` to ``model_directory/model_name``, by Xfer's name; the source network is always saved."""
-        self.save(os.path.join(model_directory, model_name))
+        self.save(os.path.join(model_directory, model_name), overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], trusted: tuple[str, ...] = ()) -> Any:

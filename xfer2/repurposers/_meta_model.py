@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from xfer2._mxnet import mx
-from xfer2._validation import as_names
+from xfer2._validation import as_names, check_choice
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import DataError
-from xfer2.features.extractor import extract, pruned
+from xfer2.features.extractor import POOLS, extract, pruned
 from xfer2.features.store import Features
 from xfer2.model_handler import archive
 from xfer2.model_handler.network import Network
@@ -56,6 +56,18 @@ class MetaModelRepurposer(Repurposer):
         Columns of the features by layer.
     distances_ : dict
         What measures how far features are from those of training.
+
+    Examples
+    --------
+    >>> import numpy as np, xfer2
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> class KnnRepurposer(xfer2.MetaModelRepurposer):
+    ...     def _train_model_from_features(self, features, labels, feature_indices_per_layer):
+    ...         return KNeighborsClassifier(1).fit(features, labels)
+    >>> images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    >>> repurposer = KnnRepurposer("zoo:mnist-cnn", ["dense0"]).repurpose(images, ["odd", "even"] * 10)
+    >>> repurposer.score(images, ["odd", "even"] * 10)
+    1.0
     """
 
     def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
@@ -93,6 +105,7 @@ class MetaModelRepurposer(Repurposer):
         """
         owner = type(self).__name__
         names = as_names(owner, "feature_layer_names", self.feature_layer_names)
+        check_choice(owner, "pool", self.pool, POOLS)
         self._check_parameters()
         network = pruned(self._read_source(), names)
         features = self._extract(network, names, X, y, self.pool)
@@ -114,10 +127,10 @@ class MetaModelRepurposer(Repurposer):
                              distances=_estimators.distances_of(self.distances_, matrix))
         return Examined(prediction, features.labels, matrix)
 
-    def get_features_from_source_model(self, data: Any) -> Features:
-        """Features of `data` as `fit` extracts them."""
+    def get_features_from_source_model(self, data_iterator: Any) -> Features:
+        """Features of any data as `fit` extracts them, by Xfer's name."""
         names = as_names(type(self).__name__, "feature_layer_names", self.feature_layer_names)
-        return self._extract(pruned(self._read_source(), names), names, data, None, self.pool)
+        return self._extract(pruned(self._read_source(), names), names, data_iterator, None, self.pool)
 
     def _check_parameters(self) -> None:
         """Raise where a parameter of the method is wrong, before features are extracted. By default all are right."""

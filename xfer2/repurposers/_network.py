@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from numbers import Integral, Real
@@ -47,8 +46,6 @@ class NeuralNetworkRepurposer(Repurposer):
     ----------
     source_model : model
         Whatever `ModelHandler` reads.
-    target_class_count : int, optional
-        Checked against the labels; by default what they say.
     context_function : callable
         ``mx.cpu`` or ``mx.gpu``.
     num_devices : int
@@ -60,6 +57,8 @@ class NeuralNetworkRepurposer(Repurposer):
         By MXNet's name.
     optimizer_params : dict, optional
         More of its parameters, as in ``{"momentum": 0.9}``.
+    target_class_count : int, optional
+        Checked against the labels; by default what they say.
     learning_rate : float
         Of new parameters.
     transferred_rate : float
@@ -111,13 +110,23 @@ class NeuralNetworkRepurposer(Repurposer):
     temperature_ : float
     distances_ : dict
         What measures how far features are from those of training.
+
+    Examples
+    --------
+    >>> import numpy as np, xfer2
+    >>> class Tuned(xfer2.NeuralNetworkRepurposer):
+    ...     def _make_target(self, source, class_count):
+    ...         return source.replace_head(class_count)
+    >>> images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
+    >>> Tuned("zoo:mnist-cnn", num_epochs=1).fit(images, ["odd", "even"] * 10).predict(images).shape
+    (20,)
     """
 
     _shared_by_clones: ClassVar[tuple[str, ...]] = ("source_model", "validation")
 
-    def __init__(self, source_model: Any, target_class_count: int | None = None,
-                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 30, *, optimizer: str = "adam", optimizer_params: Mapping[str, Any] | None = None,
+    def __init__(self, source_model: Any, context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1,
+                 batch_size: int = 64, num_epochs: int = 30, optimizer: str = "adam",
+                 optimizer_params: Mapping[str, Any] | None = None, *, target_class_count: int | None = None,
                  learning_rate: float = 1e-3, transferred_rate: float = 0.3, depth_decay: float = 1.0,
                  gradual_unfreezing: int = 0, schedule: Any = "cosine", warm_up: float = 0.1, weight_decay: float = 1e-4,
                  label_smoothing: float = 0.0, mixup: float = 0.0, class_weight: Any = None,
@@ -160,7 +169,6 @@ class NeuralNetworkRepurposer(Repurposer):
         """Of this class and its bases: a subclass hands on what it does not name itself."""
         return sorted(constructor_parameters(cls))
 
-    @abstractmethod
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         """Turn the source into the target.
 
@@ -176,6 +184,8 @@ class NeuralNetworkRepurposer(Repurposer):
             Its first output is logits (n, class_count); further ones stay as they are. Frozen layers are not trained; what
             has no values is drawn.
         """
+        raise TypeError(f"{type(self).__name__} does not say what its target is: implement _make_target(source, "
+                        "class_count), the source's ModelHandler in, the target's out, its output the logits.")
 
     def _probed_layer(self, network: Network) -> str | None:
         """The layer on which a logistic regression is what the last dense layer starts as; None where it is drawn.

@@ -1,4 +1,4 @@
-"""The methods. Loading, exports and the command line derive from these rows."""
+"""The methods. Loading and the command line derive from these rows; a test holds the exports to them."""
 
 from __future__ import annotations
 

@@ -13,14 +13,9 @@ from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
+from xfer2.repurposers._layers import add_dense, check_is_below_the_answer, features_layer, last_features
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._training_run import (
-    add_dense,
-    check_is_below_the_answer,
-    features_layer,
-    features_suffice,
-    last_features,
-)
+from xfer2.repurposers._training_run import features_suffice
 
 _PARTS = ("source", "module", "features")
 
@@ -48,7 +43,8 @@ class TowerRepurposer(NeuralNetworkRepurposer):
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
                  num_epochs: int = 60, **settings: Any) -> None:
-        super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
+        super().__init__(source_model, context_function, num_devices, batch_size, num_epochs,
+                         target_class_count=target_class_count, **settings)
         self.transfer_layer_name = transfer_layer_name
 
     def _joined(self, network: Network, class_count: int, hidden_units: Sequence[int] = ()) -> ModelHandler:

@@ -16,19 +16,18 @@ import numpy as np
 
 from xfer2._mxnet import mx
 from xfer2._random import child_seed
-from xfer2._validation import check_kind, parameter_error
+from xfer2._validation import parameter_error
 from xfer2.data.batches import open_batches
 from xfer2.exceptions import ModelError, TrainingError
 from xfer2.heads.logistic_regression import LogisticRegressionHead
-from xfer2.model_handler import edits, params, symbols, targets
+from xfer2.model_handler import params, symbols, targets
 from xfer2.model_handler.frozen import Frontier, frontier
-from xfer2.model_handler.graph import edit, operators, query
-from xfer2.model_handler.graph.compose import fresh_name
-from xfer2.model_handler.graph.model import Edge, Graph, Node
+from xfer2.model_handler.graph import operators, query
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
 from xfer2.repurposers._examples import Examples, data_and_labels, held_out_rows, known_codes, read_examples
+from xfer2.repurposers._layers import answering_layer, last_features, served
 from xfer2.training.losses import class_weights
 from xfer2.uncertainty.calibration import useful_temperature
 
@@ -106,7 +105,14 @@ class TrainingRun:
     def _target(self, source: Network, class_count: int) -> Network:
         """What the method makes of the source; what it draws, it draws from the same seed each time."""
         mx.random.seed(self._child("target"))
-        return self.repurposer._make_target(ModelHandler(source), class_count).network
+        owner, made = type(self.repurposer).__name__, self.repurposer._make_target(ModelHandler(source), class_count)
+        if not isinstance(made, ModelHandler):
+            raise TypeError(f"{owner}._make_target must return the target's ModelHandler; it returned {made!r}.")
+        answer = made.network.graph.by_name[made.network.graph.outputs[0].node]
+        if answer.op in operators.ANSWERS:
+            raise ModelError(f"{owner}._make_target: the target's first output is to be logits, and {answer.name!r} is a "
+                             f"{answer.op} layer; leave it out: loss and probabilities are put on the logits.")
+        return made.network
 
     def _cut(self, network: Network, views: int) -> Frontier | None:
         """Where the frozen part ends, if its outputs may be kept: not of images that change from epoch to epoch."""
@@ -254,7 +260,7 @@ class TrainingRun:
         of_class = None if weights is None else dict(enumerate(weights.tolist()))
         head = LogisticRegressionHead(class_weight=of_class, random_state=seed)
         weight, bias = head.fit(self._outputs(network, chosen, last), chosen.codes).linear_form()
-        names = params.owned_by(network, [answering_layer(network)])
+        names = network.layer_parameters[answering_layer(network)]
         whole = np.zeros(network.params[names[0]].shape, np.float32)
         whole[:, :weight.shape[1]] = weight
         return params.with_params(network, dict(zip(names, (mx.nd.array(whole), mx.nd.array(bias)), strict=True)))
@@ -269,47 +275,6 @@ def with_shapes(asked: Any, source: Network, X: Any) -> Network:
         return source
     batch = next(iter(open_batches(X, source, None, asked.batch_size, asked.errors, type(asked).__name__)))
     return replace(source, input_shapes={name: array.shape[1:] for name, array in batch.data.items()})
-
-
-def with_outputs(network: Network, layers: Sequence[str]) -> Network:
-    """The network with its first output, then those of some layers."""
-    return edits.extract(network, [network.graph.outputs[0].node, *layers])
-
-
-def answering_layer(network: Network) -> str:
-    """The dense layer or convolution nearest to the first output."""
-    graph = network.graph
-    return edit.head_layer(Graph(graph.nodes, graph.outputs[:1], graph.attrs))
-
-
-def check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
-    """Raise where a layer is the network's own answer, or above it."""
-    graph = network.graph
-    check_kind(owner, "transfer_layer_name", layer, str, "a layer's name")
-
-    def unshaped(name: str) -> Node:
-        node = graph.by_name[name]
-        while node.op in operators.SHAPING:
-            node = graph.by_name[node.inputs[0].node]
-        return node
-
-    node = unshaped(query.resolve_output(graph, layer).node)
-    if node.op in operators.ANSWERS and node in [unshaped(edge.node) for edge in graph.outputs]:
-        below = query.data_edges(graph, node, network.params)[0].node
-        raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
-                         f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")
-
-
-def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:
-    """A dense layer on the output, its parameters without values."""
-    name = fresh_name("target_logits", handler.network.graph.by_name)
-    return handler.add_layer_top(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=class_count, name=name))
-
-
-def features_layer(owner: str, network: Network, remedy: str) -> str:
-    """What the last dense layer or convolution of a source reads; `remedy` is for the message where there is none."""
-    head = network.graph.by_name[edit.head_layer(network.graph, owner, remedy)]
-    return query.data_edges(network.graph, head, network.params)[0].node
 
 
 def features_suffice(layer: str, history: Sequence[Any]) -> str:
@@ -357,27 +322,5 @@ def _rates(network: Network, transferred: Collection[str], rate: float, decay: f
 def _moving_layers(network: Network, transferred: Collection[str]) -> list[tuple[str, list[str]]]:
     """Layers with transferred parameters that training may change, from the input up, and those parameters."""
     chosen = set(transferred) & set(network.arg_params) - network.frozen_parameters
-    owned = ((layer, [name for name in params.owned_by(network, [layer]) if name in chosen])
-             for layer in network.graph.layer_names)
+    owned = ((layer, [name for name in names if name in chosen]) for layer, names in network.layer_parameters.items())
     return [(layer, own) for layer, own in owned if own]
-
-
-def last_features(network: Network) -> str:
-    """The layer or input that the last dense layer reads; the output where there is none."""
-    try:
-        head = answering_layer(network)
-    except ModelError:
-        return network.graph.outputs[0].node
-    edge = network.graph.by_name[head].inputs[0]
-    several = query.used_outputs(network.graph, edge.node) != (0,)
-    return f"{edge.node}_output{edge.output}" if several else edge.node
-
-
-def served(network: Network, temperature: float, prefix: str) -> tuple[Network, str]:
-    """The network with its first output divided by a temperature and a softmax on it, and the softmax's name."""
-    graph = network.graph
-    scaled, probabilities = (fresh_name(f"{prefix}_{name}", graph.by_name) for name in ("scaled", "probabilities"))
-    tail = (Node(scaled, "_mul_scalar", {"scalar": repr(1 / temperature)}, graph.outputs[:1]),
-            Node(probabilities, "softmax", {"axis": "-1"}, (Edge(scaled),)))
-    whole = Graph(graph.nodes + tail, (Edge(probabilities), *graph.outputs[1:]), graph.attrs)
-    return edits.with_graph(network, whole, frozen=frozenset()), probabilities

@@ -51,7 +51,7 @@ class BnnRepurposer(HeadRepurposer):
     method: ClassVar[str] = "bnn"
 
     def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
-                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, sigma: float = 3.0,
+                 context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, *, sigma: float = 3.0,
                  num_layers: int = 0, n_hidden: int = 50, num_samples_mc: int = 1, learning_rate: float = 0.1,
                  num_epochs: int = 200, start_annealing: int | None = None, end_annealing: int | None = None,
                  calibrate: bool = True, num_samples_mc_prediction: int = 256, pool: str | None = None, batch_size: int = 32,
@@ -70,9 +70,10 @@ class BnnRepurposer(HeadRepurposer):
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
-        check_integer("BnnRepurposer", "num_samples_mc_prediction", self.num_samples_mc_prediction)
-        self._head({}).training("BnnRepurposer")
-        check_switch("BnnRepurposer", "calibrate", self.calibrate)
+        owner = type(self).__name__
+        check_integer(owner, "num_samples_mc_prediction", self.num_samples_mc_prediction)
+        self._head({}).training(owner)
+        check_switch(owner, "calibrate", self.calibrate)
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> BayesianNeuralNetworkHead:

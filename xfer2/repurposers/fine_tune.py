@@ -9,8 +9,9 @@ from xfer2._mxnet import mx
 from xfer2._validation import as_names
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
+from xfer2.repurposers._layers import add_dense, check_is_below_the_answer, last_features
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._training_run import add_dense, check_is_below_the_answer, features_suffice, last_features
+from xfer2.repurposers._training_run import features_suffice
 
 
 class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
@@ -27,7 +28,7 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
         Whatever `ModelHandler` reads.
     transfer_layer_name : str
         The last layer that is kept.
-    target_class_count, context_function, num_devices, batch_size, num_epochs
+    target_class_count, context_function, num_devices, batch_size, num_epochs, optimizer, optimizer_params
         See `NeuralNetworkRepurposer`.
     fixed_layers : str or list of str
         Layers not to train, by name or by pattern (``"stage1_*"``).
@@ -47,8 +48,10 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 30, fixed_layers: str | Sequence[str] = (), **settings: Any) -> None:
-        super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
+                 num_epochs: int = 30, optimizer: str = "adam", optimizer_params: Mapping[str, Any] | None = None, *,
+                 fixed_layers: str | Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(source_model, context_function, num_devices, batch_size, num_epochs, optimizer, optimizer_params,
+                         target_class_count=target_class_count, **settings)
         self.transfer_layer_name = transfer_layer_name
         self.fixed_layers = fixed_layers
 

@@ -62,10 +62,11 @@ class GpRepurposer(HeadRepurposer):
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
+        owner = type(self).__name__
         for name in ("max_function_evaluations", "max_exact_rows", "num_inducing", "num_samples_mc_prediction"):
-            check_integer("GpRepurposer", name, getattr(self, name))
+            check_integer(owner, name, getattr(self, name))
         for name in ("apply_l2_norm", "calibrate"):
-            check_switch("GpRepurposer", name, getattr(self, name))
+            check_switch(owner, name, getattr(self, name))
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> GaussianProcessHead:

@@ -57,12 +57,13 @@ class LaplaceRepurposer(HeadRepurposer):
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
+        owner = type(self).__name__
         if self.c is not None:
-            check_positive("LaplaceRepurposer", "c", self.c)
-        check_positive("LaplaceRepurposer", "tol", self.tol)
-        check_jobs("LaplaceRepurposer", self.n_jobs)
-        check_switch("LaplaceRepurposer", "calibrate", self.calibrate)
-        check_integer("LaplaceRepurposer", "num_samples_mc_prediction", self.num_samples_mc_prediction)
+            check_positive(owner, "c", self.c)
+        check_positive(owner, "tol", self.tol)
+        check_jobs(owner, self.n_jobs)
+        check_switch(owner, "calibrate", self.calibrate)
+        check_integer(owner, "num_samples_mc_prediction", self.num_samples_mc_prediction)
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> LaplaceHead:

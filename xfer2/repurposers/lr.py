@@ -55,11 +55,12 @@ class LrRepurposer(HeadRepurposer):
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
+        owner = type(self).__name__
         if self.c is not None:
-            check_positive("LrRepurposer", "c", self.c)
-        check_positive("LrRepurposer", "tol", self.tol)
-        check_jobs("LrRepurposer", self.n_jobs)
-        check_switch("LrRepurposer", "calibrate", self.calibrate)
+            check_positive(owner, "c", self.c)
+        check_positive(owner, "tol", self.tol)
+        check_jobs(owner, self.n_jobs)
+        check_switch(owner, "calibrate", self.calibrate)
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> LogisticRegressionHead:

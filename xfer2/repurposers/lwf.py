@@ -25,16 +25,10 @@ from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examined, data_and_labels, known_codes
+from xfer2.repurposers._layers import features_layer, last_features, served, with_outputs
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix
-from xfer2.repurposers._training_run import (
-    features_layer,
-    features_suffice,
-    last_features,
-    served,
-    with_outputs,
-    with_shapes,
-)
+from xfer2.repurposers._training_run import features_suffice, with_shapes
 from xfer2.training.regularizers import DistillationPenalty
 from xfer2.uncertainty.evaluation import Evaluation
 from xfer2.uncertainty.predictions import Prediction
@@ -109,11 +103,12 @@ class LwfRepurposer(NeuralNetworkRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 30, fixed_layers: str | Sequence[str] = (), task_name: str = "target",
+                 num_epochs: int = 30, *, fixed_layers: str | Sequence[str] = (), task_name: str = "target",
                  source_classes: Sequence[Any] | None = None, distillation_weight: float = 4.0,
                  distillation_temperature: float = 2.0, triplet_weight: float = 0.0, triplet_margin: float = 0.2,
                  old_data: Any = None, **settings: Any) -> None:
-        super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
+        super().__init__(source_model, context_function, num_devices, batch_size, num_epochs,
+                         target_class_count=target_class_count, **settings)
         self.transfer_layer_name = transfer_layer_name
         self.fixed_layers = fixed_layers
         self.task_name = task_name
@@ -189,13 +184,13 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         """Class probabilities (n, k) of a task, columns as in ``tasks_[task]``."""
         return self.predict_uncertainty(X, task).probabilities
 
-    def predict_label(self, test_data: Any, task: str | None = None) -> np.ndarray:
+    def predict_label(self, test_iterator: Any, task: str | None = None) -> np.ndarray:
         """`predict`, by Xfer's name."""
-        return self.predict(test_data, task)
+        return self.predict(test_iterator, task)
 
-    def predict_probability(self, test_data: Any, task: str | None = None) -> np.ndarray:
+    def predict_probability(self, test_iterator: Any, task: str | None = None) -> np.ndarray:
         """`predict_proba`, by Xfer's name."""
-        return self.predict_proba(test_data, task)
+        return self.predict_proba(test_iterator, task)
 
     def predict_uncertainty(self, X: Any, task: str | None = None) -> Prediction:
         """Labels, probabilities, logits; and distances from training data, of the task that was learned last.

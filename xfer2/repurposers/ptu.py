@@ -15,9 +15,9 @@ from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
+from xfer2.repurposers._layers import add_dense, last_features
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, check_unfused, fresh_prefix, up_to_features
-from xfer2.repurposers._training_run import add_dense, last_features
 from xfer2.training.regularizers import KINDS, WeightPenalty
 
 _NEARLY_CLOSED = -2.0  # sigmoid: 0.12
@@ -77,9 +77,10 @@ class PtuRepurposer(NeuralNetworkRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 30, paired_layers: Sequence[str] | None = None, activation: str = "tanh",
+                 num_epochs: int = 30, *, paired_layers: Sequence[str] | None = None, activation: str = "tanh",
                  start: str = "random", penalty: str | None = None, penalty_weight: float = 1e-4, **settings: Any) -> None:
-        super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
+        super().__init__(source_model, context_function, num_devices, batch_size, num_epochs,
+                         target_class_count=target_class_count, **settings)
         self.transfer_layer_name = transfer_layer_name
         self.paired_layers = paired_layers
         self.activation = activation

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from xfer2._mxnet import mx
 from xfer2._validation import as_names, check_integer, parameter_error
 from xfer2.model_handler import params
 from xfer2.model_handler.graph import query
+from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
+from xfer2.repurposers._layers import add_dense, features_layer
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._training_run import add_dense, features_layer
 
 
 class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
@@ -28,7 +29,7 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
         others are fine-tuned.
     num_layers_to_drop : int, optional
         From the output down; by default the last dense layer or convolution, and all above it.
-    context_function, num_devices, batch_size, num_epochs
+    context_function, num_devices, batch_size, num_epochs, optimizer, optimizer_params
         See `NeuralNetworkRepurposer`.
     **settings
         See `NeuralNetworkRepurposer`.
@@ -48,8 +49,10 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
     def __init__(self, source_model: Any, target_class_count: int | None = None, fixed_layers: str | Sequence[str] = (),
                  random_layers: str | Sequence[str] = (), num_layers_to_drop: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 30, **settings: Any) -> None:
-        super().__init__(source_model, target_class_count, context_function, num_devices, batch_size, num_epochs, **settings)
+                 num_epochs: int = 30, optimizer: str = "adam", optimizer_params: Mapping[str, Any] | None = None,
+                 **settings: Any) -> None:
+        super().__init__(source_model, context_function, num_devices, batch_size, num_epochs, optimizer, optimizer_params,
+                         target_class_count=target_class_count, **settings)
         self.fixed_layers = fixed_layers
         self.random_layers = random_layers
         self.num_layers_to_drop = num_layers_to_drop
@@ -57,13 +60,12 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
         if self.num_layers_to_drop is None:
-            target = source.truncate(features_layer(owner, source.network, "Say num_layers_to_drop."))
+            target = source.copy().truncate(features_layer(owner, source.network, "Say num_layers_to_drop."))
         else:
-            target = source.drop_layer_top(check_integer(owner, "num_layers_to_drop", self.num_layers_to_drop))
-        fixed, drawn = (query.matching_layers(target.network.graph, as_names(owner, name, chosen, may_be_empty=True))
-                        for name, chosen in (("fixed_layers", self.fixed_layers), ("random_layers", self.random_layers)))
+            target = source.copy().drop_layer_top(check_integer(owner, "num_layers_to_drop", self.num_layers_to_drop))
+        fixed, drawn = (self._kept(name, source.network.graph, target) for name in ("fixed_layers", "random_layers"))
         held = set(params.owned_by(target.network, fixed))
-        both = [layer for layer in drawn if layer in fixed or held.intersection(params.owned_by(target.network, [layer]))]
+        both = [layer for layer in drawn if layer in fixed or held.intersection(target.network.layer_parameters[layer])]
         if both:
             raise parameter_error(owner, "random_layers", "layers that are not among fixed_layers and share no parameter "
                                   "with them", both[0])
@@ -72,3 +74,13 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
         if drawn:
             target.unfreeze(drawn).reinitialize(drawn)
         return add_dense(target, class_count)
+
+    def _kept(self, name: str, source: Graph, target: ModelHandler) -> tuple[str, ...]:
+        """The layers that a parameter names, without those that are dropped: these are anew in any case."""
+        owner, layers = type(self).__name__, target.layer_names
+        named = query.matching_layers(source, as_names(owner, name, getattr(self, name), may_be_empty=True))
+        kept = tuple(layer for layer in named if layer in layers)
+        if named and not kept and name == "fixed_layers":
+            raise parameter_error(owner, name, f"layers that stay, up to {layers[-1]!r}", getattr(self, name),
+                                  "num_layers_to_drop says how many go.")
+        return kept

@@ -48,13 +48,13 @@ class SklearnRepurposer(HeadRepurposer):
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
+        owner = type(self).__name__
         if isinstance(self.estimator, type) or not hasattr(self.estimator, "fit") or not is_classifier(self.estimator):
-            raise parameter_error("SklearnRepurposer", "estimator", "an instance of a scikit-learn classifier",
-                                  self.estimator)
+            raise parameter_error(owner, "estimator", "an instance of a scikit-learn classifier", self.estimator)
         if not hasattr(self.estimator, "predict_proba") and not hasattr(self.estimator, "decision_function"):
-            raise parameter_error("SklearnRepurposer", "estimator", "a classifier with predict_proba or decision_function",
+            raise parameter_error(owner, "estimator", "a classifier with predict_proba or decision_function",
                                   self.estimator, "Wrap it in sklearn.calibration.CalibratedClassifierCV.")
-        check_switch("SklearnRepurposer", "calibrate", self.calibrate)
+        check_switch(owner, "calibrate", self.calibrate)
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> SklearnHead:

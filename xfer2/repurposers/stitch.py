@@ -48,7 +48,7 @@ class StitchRepurposer(TowerRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 60, width: float = 0.25, paired_layers: Sequence[str] | None = None,
+                 num_epochs: int = 60, *, width: float = 0.25, paired_layers: Sequence[str] | None = None,
                  **settings: Any) -> None:
         super().__init__(source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size,
                          num_epochs, **settings)

@@ -53,12 +53,13 @@ class SvmRepurposer(HeadRepurposer):
         self.random_state = random_state
 
     def _check_parameters(self) -> None:
+        owner = type(self).__name__
         if self.c is not None:
-            check_positive("SvmRepurposer", "c", self.c)
-        check_choice("SvmRepurposer", "kernel", self.kernel, ("linear", "poly", "rbf", "sigmoid"))
-        check_switch("SvmRepurposer", "enable_probability_estimates", self.enable_probability_estimates)
+            check_positive(owner, "c", self.c)
+        check_choice(owner, "kernel", self.kernel, ("linear", "poly", "rbf", "sigmoid"))
+        check_switch(owner, "enable_probability_estimates", self.enable_probability_estimates)
         if not isinstance(self.gamma, str) or self.gamma not in ("scale", "auto"):
-            check_positive("SvmRepurposer", "gamma", self.gamma)
+            check_positive(owner, "gamma", self.gamma)
 
     def _train_model_from_features(self, features: np.ndarray, labels: np.ndarray,
                                    feature_indices_per_layer: Mapping[str, np.ndarray]) -> SvmHead:
@@ -68,8 +69,8 @@ class SvmRepurposer(HeadRepurposer):
 
     def _predict_uncertainty_from_features(self, features: np.ndarray) -> Prediction:
         if not self.enable_probability_estimates:
-            raise parameter_error("SvmRepurposer", "enable_probability_estimates", "True where probabilities are asked for",
-                                  False, "Set it and fit again.")
+            raise parameter_error(type(self).__name__, "enable_probability_estimates",
+                                  "True where probabilities are asked for", False, "Set it and fit again.")
         return super()._predict_uncertainty_from_features(features)
 
     def _predict_label_from_features(self, features: np.ndarray) -> np.ndarray:

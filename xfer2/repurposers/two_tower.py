@@ -12,9 +12,9 @@ from xfer2.model_handler import archive, edits, params, sources
 from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
+from xfer2.repurposers._layers import with_outputs
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import TowerRepurposer, as_frozen, fresh_prefix, module_features, up_to_features
-from xfer2.repurposers._training_run import with_outputs
 from xfer2.training.balanced import BalancedTrainer
 from xfer2.training.loop import Trainer
 from xfer2.training.regularizers import ActivityPenalty
@@ -59,7 +59,7 @@ class TwoTowerRepurposer(TowerRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 200,
-                 num_epochs: int = 12, module: Any = None, hidden_units: Sequence[int] = (), activity_l2: float = 1e-6,
+                 num_epochs: int = 12, *, module: Any = None, hidden_units: Sequence[int] = (), activity_l2: float = 1e-6,
                  repeats: int = 5, **settings: Any) -> None:
         super().__init__(source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size,
                          num_epochs, **settings)

@@ -1,1 +1,5 @@
 """Training of Gluon blocks."""
+
+from xfer2._lazy import lazy_exports
+
+__getattr__, __dir__ = lazy_exports(__name__, {})

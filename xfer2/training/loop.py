@@ -101,6 +101,14 @@ class Trainer:
         Whose parameters were kept; 0 where those of the start were best on the validation data.
     averaged_ : int
         Of how many last epochs the mean was kept, `best_epoch_` then is the last; 0 where one epoch's parameters were.
+
+    Examples
+    --------
+    >>> block = mx.gluon.nn.Dense(2, in_units=1)
+    >>> block.initialize()
+    >>> trainer = Trainer(block, epochs=20, learning_rate=0.1).fit(np.array([[-1], [1]], "float32"), np.array([0, 1]))
+    >>> trainer.history_[-1]["accuracy"]
+    1.0
     """
 
     def __init__(self, block: Block, *, epochs: int = 10, batch_size: int = 128, learning_rate: float = 1e-3,
@@ -194,7 +202,7 @@ class Trainer:
                 self.fit_loop(finished + 1, arrays, codes, held_out)
             if self._progress.interrupted:
                 self.stop = True
-                self._set_values(self._before)  # an epoch that was not finished does not count
+                parameters.set_values(self.block, self._before)  # an epoch that was not finished does not count
             self._keep(arrays, codes, held_out)
         self._tell("on_fit_end")
         return self
@@ -213,7 +221,7 @@ class Trainer:
                     raise TrainingError(f"Training diverged in the last step of epoch {epoch}. Lower learning_rate (it is "
                                         f"{self.learning_rate}), or set clip_gradient.")
             except TrainingError as error:
-                self._set_values(self._before)
+                parameters.set_values(self.block, self._before)
                 if not self.best_epoch_:
                     raise
                 warnings.warn(f"{error} The parameters of epoch {self.best_epoch_} are kept.", RuntimeWarning, stacklevel=3)
@@ -314,16 +322,13 @@ class Trainer:
             batch = [mx.nd.array(array[start:start + self.batch_size], ctx=self.contexts[0]) for array in inputs]
             found.append(several(self.block(*batch))[0].asnumpy())
         logits = np.concatenate(found)
-        if not np.isfinite(logits).all():
-            return {"loss": math.inf, "accuracy": float((logits.argmax(axis=1) == codes).mean())}
-        loss = row_losses(logits / fit_temperature(logits, codes), codes).mean()
+        finite = np.isfinite(logits).all()
+        loss = row_losses(logits / fit_temperature(logits, codes), codes).mean() if finite else math.inf
         return {"loss": float(loss), "accuracy": float((logits.argmax(axis=1) == codes).mean())}
 
     def lines(self) -> list[dict[str, float]]:
         """`earlier` and `history_`, epochs counted through."""
         return [*map(dict, self.earlier), *({**line, "epoch": len(self.earlier) + line["epoch"]} for line in self.history_)]
-
-    # --- inside ---------------------------------------------------------------------------------------------------
 
     @parameters.told_in_one_line()
     def _warm_start(self, inputs: Inputs) -> None:
@@ -337,9 +342,6 @@ class Trainer:
 
     def _values(self) -> dict[str, np.ndarray]:
         return parameters.values(self.block, self.contexts[0])
-
-    def _set_values(self, values: Mapping[str, np.ndarray]) -> None:
-        parameters.set_values(self.block, values)
 
     def _after_epoch(self, epoch: int, record: Mapping[str, float]) -> None:
         if record.get("validation_loss", -epoch) < self._best_loss:  # without validation data the last epoch is the best
@@ -357,7 +359,8 @@ class Trainer:
     def _keep(self, inputs: Inputs, codes: np.ndarray, held_out: tuple[Inputs, np.ndarray] | None) -> None:
         """Put the best into the block; the mean of the last epochs competes, and wins where nothing is held out."""
         if self._sum and not self._progress.interrupted and len(self.history_) == self.epochs:
-            self._set_values({name: (value / self.average_last).astype(np.float32) for name, value in self._sum.items()})
+            means = {name: (value / self.average_last).astype(np.float32) for name, value in self._sum.items()}
+            parameters.set_values(self.block, means)
             if self.average_last > 1:
                 mx.random.seed(child_seed(self._seed, f"dropout {self.epochs + 1}"))
                 random = np.random.default_rng([self._seed, self.epochs + 1])
@@ -368,7 +371,7 @@ class Trainer:
         if self.averaged_:
             self.best_epoch_ = self.epochs
         elif held_out is not None and self._best:
-            self._set_values(self._best)
+            parameters.set_values(self.block, self._best)
 
     def _tell(self, event: str, *values: Any) -> None:
         for callback in self.callbacks:
@@ -388,7 +391,7 @@ class Trainer:
         state = None if self.checkpoint_dir is None else checkpoint.read(self.checkpoint_dir, self._run)
         if state is None:
             return 0
-        self._set_values(state.arrays["parameter"])
+        parameters.set_values(self.block, state.arrays["parameter"])
         self._best, self._sum = state.arrays["best"], state.arrays["sum"]
         self.history_, self.stop = state.history, state.stop
         self.best_epoch_, self._best_loss = int(state.best["epoch"]), state.best["loss"]

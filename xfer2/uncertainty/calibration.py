@@ -238,11 +238,8 @@ def _equal_bins(confidence: np.ndarray, bins: int) -> np.ndarray:
 
 
 def _binned_error(confidence: np.ndarray, correct: np.ndarray, member: np.ndarray) -> float:
-    error = 0.0
-    for number in np.unique(member):
-        inside = member == number
-        error += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
-    return float(error)
+    """Mean over rows of what is wrong in their bin: its share of correct ones less its mean confidence."""
+    return float(np.abs(np.bincount(member, correct - confidence)).sum() / len(member))
 
 
 def _checked(labels: Any, probabilities: Any, classes: Any) -> tuple[np.ndarray, np.ndarray]:

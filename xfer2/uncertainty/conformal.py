@@ -102,7 +102,7 @@ class ConformalSets:
             A parameter is not what it must be.
         DataError
             Probabilities are not finite, a label is unknown, or rows are too few for the coverage: n must be at least
-            coverage / (1 - coverage), for ``"raps"`` twice that and one more.
+            coverage / (1 - coverage), for ``"raps"`` more; the message says how many.
         """
         if not 0 < check_positive("ConformalSets", "coverage", self.coverage) < 1:
             raise parameter_error("ConformalSets", "coverage", "between 0 and 1", self.coverage, "For example 0.9.")

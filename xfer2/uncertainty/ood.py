@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import rankdata
 
 from xfer2._random import root_seed
-from xfer2._scaling import standardisation, unit_rows
+from xfer2._scaling import rotate, standardisation, unit_rows
 from xfer2._validation import check_integer, check_positive, parameter_error
 from xfer2.exceptions import DataError
 from xfer2.uncertainty.predictions import Prediction
@@ -123,15 +123,11 @@ class MahalanobisDistance:
         self.mean_, self.scale_ = standardisation(rows)
         rows = (rows - self.mean_) / self.scale_
         count, width = rows.shape
+        rows, span = rotate(rows)
         _, member = np.unique(numbers, return_inverse=True)
         centers = np.stack([rows[member == number].mean(axis=0) for number in range(member.max() + 1)])
         residuals = rows - centers[member]
         squares = (residuals**2).sum(axis=1)
-        span = None
-        if width > count:
-            _, singular, span = np.linalg.svd(rows, full_matrices=False)
-            span = span[:max(1, int((singular > singular[0] * width * np.finfo(float).eps).sum()))]
-            residuals, centers = residuals @ span.T, centers @ span.T
         variances, axes = np.linalg.eigh(residuals.T @ residuals / count)
         variances = np.clip(variances, 0, None)
 
@@ -217,17 +213,16 @@ class NearestNeighbourDistance:
 
     def score(self, features: Any) -> np.ndarray:
         """Distance of each row to the k-th nearest row kept (m,), 0 to 2; larger is further out."""
+        from sklearn.neighbors import NearestNeighbors
+
         owner = "NearestNeighbourDistance"
         rows = _matrix(owner, features, _fitted(owner, self, "rows_").shape[1])
         kept = self.rows_.astype(float)  # in float32 a distance near 0 would be off by 3e-4
-        lengths = (kept**2).sum(axis=1)
-        nearest = min(self.neighbours, len(kept)) - 1
+        search = NearestNeighbors(n_neighbors=min(self.neighbours, len(kept)), algorithm="brute").fit(kept)
         found = np.empty(len(rows))
         for part in _chunks(len(rows), max(kept.shape)):
-            unit = _unit(rows[part]).astype(float)
-            squares = lengths + (unit**2).sum(axis=1, keepdims=True) - 2 * unit @ kept.T
-            found[part] = np.partition(squares, nearest, axis=1)[:, nearest]
-        return np.sqrt(np.clip(found, 0, None))
+            found[part] = search.kneighbors(_unit(rows[part]).astype(float))[0][:, -1]
+        return found
 
 
 def auroc(inside: Any, outside: Any) -> float:

@@ -2,23 +2,7 @@
 
 from xfer2._lazy import lazy_exports
 
-__all__ = [
-    "plot_confusion",
-    "plot_feature_map",
-    "plot_filters",
-    "plot_gates",
-    "plot_history",
-    "plot_layer_sweep",
-    "plot_learning_curves",
-    "plot_most_confidently_wrong",
-    "plot_most_uncertain",
-    "plot_network",
-    "plot_predictions",
-    "plot_reliability",
-    "plot_risk_coverage",
-]
-
-__getattr__, __dir__ = lazy_exports(__name__, {
+_HOMES = {
     "plot_confusion": "xfer2.visualization.confusion",
     "plot_feature_map": "xfer2.visualization.feature_map",
     "plot_filters": "xfer2.visualization.filters",
@@ -32,4 +16,6 @@ __getattr__, __dir__ = lazy_exports(__name__, {
     "plot_predictions": "xfer2.visualization.images",
     "plot_reliability": "xfer2.visualization.reliability",
     "plot_risk_coverage": "xfer2.visualization.risk_coverage",
-})
+}
+__all__ = list(_HOMES)
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

@@ -21,13 +21,6 @@ def test_redirect_changes_only_the_edges_named():
     assert compose.redirect(node, {("split", 0): Edge("b")}) is node
 
 
-def test_prefix_before_every_name_but_those_kept():
-    graph = compose.prefixed(relu_graph(), "left_", keep=["data"])
-    assert [node.name for node in graph.nodes] == ["data", "left_act"]
-    assert graph.outputs == (Edge("left_act"),)
-    assert graph.by_name["left_act"].inputs == (Edge("data"),)
-
-
 def test_chain_computes_the_second_on_the_first():
     graph = compose.chain(relu_graph("low"), relu_graph("high", "x"), {"x": Edge("low")})
     assert graph.layer_names == ("low", "high")
@@ -57,11 +50,6 @@ def test_side_by_side_without_sharing_keeps_both_inputs():
     graph = compose.side_by_side(relu_graph("a"), symbols.from_symbol(two_input_symbol()), [])
     assert graph.variable_names[:3] == ("data", "left", "fc_left_weight")
     assert graph.outputs == (Edge("a"), Edge("top"))
-
-
-def test_to_share_what_only_one_has_is_an_error():
-    with pytest.raises(ModelError, match=r"'data' is to be shared, but only one of the networks has it"):
-        compose.side_by_side(relu_graph("a"), relu_graph("b", "x"), ["data"])
 
 
 def test_renaming_two_nodes_to_one_name_is_an_error():

@@ -72,6 +72,15 @@ def test_remove_at_a_join_with_keep():
         edit.remove(RESIDUAL, "add1", keep="fc")
 
 
+def test_outputs_of_one_layer_are_offered_by_names_that_can_be_given_back():
+    halves = mx.sym.split(mx.sym.var("data"), num_outputs=2, name="halves")
+    graph = symbols.from_symbol(mx.sym.elemwise_add(halves[0], halves[1], name="sum"))
+    with pytest.raises(ModelError, match=r"ambiguous: 'halves_output0', 'halves_output1'. Choose one"):
+        edit.remove(graph, "sum")
+    for kept in (0, 1):
+        assert edit.remove(graph, "sum", keep=f"halves_output{kept}").outputs == (Edge("halves", kept),)
+
+
 def test_remove_of_a_layer_with_several_outputs():
     with pytest.raises(ModelError, match=r"'halves' has outputs 0, 1 in use and cannot be removed"):
         edit.remove(TWO_OUTPUTS, "halves")
@@ -261,7 +270,7 @@ def test_the_softmax_of_what_may_be_no_matrix_is_over_all_but_the_batch(below):
 def test_unknown_layers_are_refused_by_every_edit():
     for change in (lambda: edit.truncate(CHAIN, "conv11"), lambda: edit.remove(CHAIN, "conv11"),
                    lambda: edit.replace_layer(CHAIN, "conv11", COPY), lambda: edit.insert_after(CHAIN, "conv11", COPY),
-                   lambda: edit.extract(CHAIN, ["conv11"]), lambda: edit.set_attrs(CHAIN, "conv11", {})):
+                   lambda: edit.extract(CHAIN, ["conv11"]), lambda: edit.set_attrs(CHAIN, {"conv11": {}})):
         with pytest.raises(LayerNotFoundError, match=r"'conv11' is not in the network. Nearest of its 8 layers: conv1"):
             change()
 

@@ -74,15 +74,15 @@ class AutomaticEngine:
         return self._examples * (table.flops or 0) > needed
 
 
-def engine_factory(owner: str, engine: EngineChoice, examples: int | None) -> EngineFactory:
+def engine_factory(engine: EngineChoice, examples: int | None) -> EngineFactory:
     """What makes the engine that was asked for: by its name, or a callable that makes one of a Network."""
     if callable(engine):
         return engine
     if engine == "auto":
         return partial(AutomaticEngine, examples=examples)
     if not isinstance(engine, str) or engine not in _NAMED:
-        raise parameter_error(owner, "engine", "'auto', 'mxnet', 'onnxruntime', or a callable that makes one of a Network",
-                              engine)
+        raise parameter_error("extract_features", "engine",
+                              "'auto', 'mxnet', 'onnxruntime', or a callable that makes one of a Network", engine)
     return _NAMED[engine]
 
 

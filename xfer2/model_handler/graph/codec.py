@@ -77,7 +77,7 @@ def encode(graph: Graph) -> str:
         "heads": [[position[edge.node], edge.output, edge.version] for edge in graph.outputs],
         "attrs": {key: json.loads(value) for key, value in graph.attrs.items()},
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)  # MXNet reads UTF-8, but no \u escapes
+    return json.dumps(document, ensure_ascii=False)  # MXNet reads UTF-8, but no \u escapes
 
 
 def subgraphs(node: Node) -> list[Graph]:

@@ -33,11 +33,6 @@ def fresh_name(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def prefixed(graph: Graph, prefix: str, keep: Collection[str] = ()) -> Graph:
-    """The same graph with `prefix` before every name but those in `keep` (inputs that are to be shared, say)."""
-    return map_names(graph, lambda name: name if name in keep else prefix + name)
-
-
 def grafted_nodes(taken: Collection[str], addition: Graph,
                   feeds: Mapping[str, Edge]) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
     """The nodes of `addition` as part of another graph, and where its outputs are then.
@@ -74,8 +69,5 @@ def chain(first: Graph, second: Graph, feeds: Mapping[str, Edge]) -> Graph:
 def side_by_side(first: Graph, second: Graph, shared: Collection[str]) -> Graph:
     """Both graphs with the variables in `shared` in common and the outputs of both, those of `first` first."""
     feeds = {name: Edge(name) for name in shared}
-    missing = [name for name in shared if name not in first.by_name or name not in second.by_name]
-    if missing:
-        raise ModelError(f"The variable {missing[0]!r} is to be shared, but only one of the networks has it.")
     nodes, outputs = grafted_nodes(first.by_name, second, feeds)
     return Graph(first.nodes + nodes, first.outputs + outputs, first.attrs)

@@ -120,15 +120,16 @@ def replace_layer(graph: Graph, layer: str, new: Graph, known: Known = (), new_k
     gone = _owned(graph, layer, kept={edge.node for edge in sources})
     taken = graph.by_name.keys() - gone
     added, outputs = compose.grafted_nodes(taken, new, dict(zip(inputs, sources, strict=True)))
-    return _rewire(graph, {(layer, 0): _one(outputs)}, gone=gone, added=added, after=layer)
+    return _rewire(graph, {(layer, 0): _one(new, outputs)}, gone=gone, added=added, after=layer)
 
 
 def insert_after(graph: Graph, name: str, new: Graph, new_known: Known = ()) -> Graph:
     """Put `new` behind a layer or an input: who read that reads the output of `new`, the graph's outputs included."""
     edge = query.resolve_output(graph, name)
+    require_no_loss(graph, edge)
     feed = query.single_input(new, "insert_after", new_known)
     added, outputs = compose.grafted_nodes(graph.by_name, new, {feed: edge})
-    return _rewire(graph, {edge[:2]: _one(outputs)}, added=added, after=edge.node)
+    return _rewire(graph, {edge[:2]: _one(new, outputs)}, added=added, after=edge.node)
 
 
 def rename(graph: Graph, names: Mapping[str, str]) -> Graph:
@@ -139,11 +140,10 @@ def rename(graph: Graph, names: Mapping[str, str]) -> Graph:
     return compose.map_names(graph, lambda name: names.get(name, name))
 
 
-def set_attrs(graph: Graph, layer: str, attrs: Mapping[str, str]) -> Graph:
-    """The same graph with some attributes of one layer changed."""
-    node = graph.layer(layer)
-    changed = replace(node, attrs={**node.attrs, **attrs})
-    return Graph(tuple(changed if n.name == layer else n for n in graph.nodes), graph.outputs, graph.attrs)
+def set_attrs(graph: Graph, changes: Mapping[str, Mapping[str, str]]) -> Graph:
+    """The same graph with some attributes of some layers changed."""
+    changed = {name: replace(graph.layer(name), attrs={**graph.layer(name).attrs, **new}) for name, new in changes.items()}
+    return Graph(tuple(changed.get(node.name, node) for node in graph.nodes), graph.outputs, graph.attrs)
 
 
 def head_layer(graph: Graph, asker: str = "replace_head", remedy: str = "Use truncate and add_layer_top.") -> str:
@@ -169,7 +169,7 @@ def resize_head(graph: Graph, head: str, parameters: Collection[str], count: int
     told = {"__shape__", key}
     nodes = tuple(replace(node, attrs={k: v for k, v in node.attrs.items() if k not in told})
                   if node.name in parameters else node for node in graph.nodes)
-    return set_attrs(Graph(nodes, graph.outputs, graph.attrs), head, {key: str(count)})
+    return set_attrs(Graph(nodes, graph.outputs, graph.attrs), {head: {key: str(count)}})
 
 
 def drop_top(graph: Graph, count: int, known: Known = ()) -> Graph:
@@ -181,7 +181,7 @@ def drop_top(graph: Graph, count: int, known: Known = ()) -> Graph:
         if len(sources) != 1 or graph.by_name[sources[0].node].is_variable:
             raise ModelError(
                 f"drop_layer_top: layer {number + 1} to drop, {node.name!r}, has {len(sources)} inputs, so what comes "
-                f"below it is ambiguous: {_listed(sources)}. Choose one with truncate(layer).")
+                f"below it is ambiguous: {_listed(graph, sources)}. Choose one with truncate(layer).")
         graph = prune(graph, sources)
     return graph
 
@@ -203,12 +203,17 @@ def add_top(graph: Graph, layers: Iterable[Graph], known: Known = ()) -> Graph:
     """Put graphs with one input and one output on the output, one after another."""
     for new in layers:
         top = query.single_output(graph, "add_layer_top")
-        if graph.by_name[top.node].op in operators.LOSS_OUTPUTS:
-            raise ModelError(f"Cannot add a layer above the output layer {top.node!r}; drop it first with drop_layer_top().")
+        require_no_loss(graph, top)
         feed = query.single_input(new, "add_layer_top", known)
         graph = compose.chain(graph, new, {feed: top})
         query.single_output(graph, "add_layer_top")
     return graph
+
+
+def require_no_loss(graph: Graph, edge: Edge) -> None:
+    """Raise where layers would come above one that sends down the gradient of its own label, whatever comes from above."""
+    if graph.by_name[edge.node].op in operators.LOSS_OUTPUTS:
+        raise ModelError(f"Cannot add a layer above the output layer {edge.node!r}; drop it first with drop_layer_top().")
 
 
 def add_bottom(graph: Graph, layers: Iterable[Graph], data_name: str, known: Known = ()) -> Graph:
@@ -323,20 +328,22 @@ def _through(graph: Graph, node: Node, known: Known, keep: str | None) -> Edge:
         for edge in sources:
             if edge[:2] == chosen[:2]:
                 return edge
-        raise ModelError(f"{keep!r} is not an input of {node.name!r}; its inputs are: {_listed(sources)}.")
+        raise ModelError(f"{keep!r} is not an input of {node.name!r}; its inputs are: {_listed(graph, sources)}.")
     if len(sources) != 1:
         raise ModelError(f"The layer {node.name!r} has {len(sources)} inputs, so what takes its place is ambiguous: "
-                         f"{_listed(sources)}. Choose one with remove({node.name!r}, keep=...).")
+                         f"{_listed(graph, sources)}. Choose one with remove({node.name!r}, keep=...).")
     return sources[0]
 
 
-def _listed(edges: Iterable[Edge]) -> str:
-    return ", ".join(repr(e.node if e.output == 0 else f"{e.node}_output{e.output}") for e in edges) or "none"
+def _listed(graph: Graph, edges: Iterable[Edge]) -> str:
+    return ", ".join(repr(query.output_name(graph, edge)) for edge in edges) or "none"
 
 
-def _one(outputs: tuple[Edge, ...]) -> Edge:
+def _one(new: Graph, outputs: tuple[Edge, ...]) -> Edge:
+    """The only one of `outputs`, which are those of `new` by the names they have now."""
     if len(outputs) != 1:
-        raise ModelError(f"What is put into the network must have one output; it has {len(outputs)}: {_listed(outputs)}.")
+        raise ModelError(f"What is put into the network must have one output; it has {len(outputs)}: "
+                         f"{_listed(new, new.outputs)}.")
     return outputs[0]
 
 

@@ -58,23 +58,25 @@ def data_edges(graph: Graph, node: Node, known_parameters: Collection[str] = ())
     return tuple(dict.fromkeys(edge for edge in node.inputs if roles.get(edge.node, "input") == "input"))
 
 
-def parameters_of(graph: Graph, layers: Iterable[str], known_parameters: Collection[str] = ()) -> tuple[str, ...]:
-    """Parameters that these layers take, through their edges and not by the look of a name.
+def parameters_by_layer(graph: Graph, known_parameters: Collection[str] = ()) -> dict[str, tuple[str, ...]]:
+    """Parameters that each layer takes, through its edges and not by the look of a name, in the graph's order.
 
     A weight that is computed of parameters alone (scaled, normalised, several joined for an LSTM) counts with its layer.
     """
-    nodes = [graph.layer(name) for name in layers]
-    taken = {edge.node for node in nodes for edge in node.inputs}
-    computed = {edge.node for node in nodes for edge in node.inputs[1:] if not graph.by_name[edge.node].is_variable}
-    if computed:
-        alone = set[str]()
-        for node in graph.nodes:
-            if _role(graph, node.name, known_parameters) == "parameter" if node.is_variable else (
-                    node.inputs and all(edge.node in alone for edge in node.inputs)):
-                alone.add(node.name)
-        taken |= ancestors(graph, computed & alone)
-    return tuple(name for name in graph.variable_names
-                 if name in taken and _role(graph, name, known_parameters) == "parameter")
+    roles = variable_roles(graph, known_parameters)
+    order = {name: number for number, name in enumerate(roles)}
+    # of each parameter, and of what is computed of parameters alone, the parameters behind it
+    behind: dict[str, tuple[str, ...]] = {name: (name,) for name, role in roles.items() if role == "parameter"}
+    found = {}
+    for node in graph.nodes:
+        if node.is_variable:
+            continue
+        read = [behind.get(edge.node, ()) for edge in node.inputs]
+        data = bool(node.inputs) and not graph.by_name[node.inputs[0].node].is_variable
+        found[node.name] = tuple(sorted({name for names in read[data:] for name in names}, key=order.__getitem__))
+        if read and all(read):
+            behind[node.name] = tuple(dict.fromkeys(name for names in read for name in names))
+    return found
 
 
 def matching_layers(graph: Graph, patterns: Iterable[str]) -> tuple[str, ...]:
@@ -109,15 +111,6 @@ def ancestors(graph: Graph, names: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def descendants(graph: Graph, names: Iterable[str]) -> frozenset[str]:
-    """The named nodes and all that they feed."""
-    found = set(names)
-    for node in graph.nodes:
-        if any(edge.node in found for edge in node.inputs):
-            found.add(node.name)
-    return frozenset(found)
-
-
 def resolve_output(graph: Graph, name: str) -> Edge:
     """The output that a name means: a layer's (``"conv0"``, ``"conv0_output"``, ``"split0_output1"``) or an input's.
 
@@ -148,6 +141,11 @@ def resolve_output(graph: Graph, name: str) -> Edge:
         f"The layer {name!r} is not in the network. Nearest of its {len(graph.layer_names)} layers: "
         f"{', '.join(nearest(name, graph.layer_names))}."
     )
+
+
+def output_name(graph: Graph, edge: Edge) -> str:
+    """What `resolve_output` reads as this output."""
+    return edge.node if used_outputs(graph, edge.node) == (0,) else f"{edge.node}_output{edge.output}"
 
 
 def used_outputs(graph: Graph, name: str) -> tuple[int, ...]:

@@ -1,0 +1,75 @@
+"""Which layer gives a network's answer, what it reads, and what is put in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xfer2._mxnet import mx
+from xfer2._validation import check_kind
+from xfer2.exceptions import ModelError
+from xfer2.model_handler import edits
+from xfer2.model_handler.graph import edit, operators, query
+from xfer2.model_handler.graph.compose import fresh_name
+from xfer2.model_handler.graph.model import Edge, Graph, Node
+from xfer2.model_handler.handler import ModelHandler
+from xfer2.model_handler.network import Network
+
+
+def with_outputs(network: Network, layers: Sequence[str]) -> Network:
+    """The network with its first output, then those of some layers."""
+    return edits.extract(network, [network.graph.outputs[0].node, *layers])
+
+
+def answering_layer(network: Network) -> str:
+    """The dense layer or convolution nearest to the first output."""
+    graph = network.graph
+    return edit.head_layer(Graph(graph.nodes, graph.outputs[:1], graph.attrs))
+
+
+def check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
+    """Raise where a layer is the network's own answer, or above it."""
+    graph = network.graph
+    check_kind(owner, "transfer_layer_name", layer, str, "a layer's name")
+
+    def unshaped(name: str) -> Node:
+        node = graph.by_name[name]
+        while node.op in operators.SHAPING:
+            node = graph.by_name[node.inputs[0].node]
+        return node
+
+    node = unshaped(query.resolve_output(graph, layer).node)
+    if node.op in operators.ANSWERS and node in [unshaped(edge.node) for edge in graph.outputs]:
+        below = query.data_edges(graph, node, network.params)[0].node
+        raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
+                         f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")
+
+
+def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:
+    """A dense layer on the output, its parameters without values."""
+    name = fresh_name("target_logits", handler.network.graph.by_name)
+    return handler.add_layer_top(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=class_count, name=name))
+
+
+def features_layer(owner: str, network: Network, remedy: str) -> str:
+    """What the last dense layer or convolution of a source reads; `remedy` is for the message where there is none."""
+    head = network.graph.by_name[edit.head_layer(network.graph, owner, remedy)]
+    return query.data_edges(network.graph, head, network.params)[0].node
+
+
+def last_features(network: Network) -> str:
+    """The layer or input that the last dense layer reads; the output where there is none."""
+    try:
+        head = answering_layer(network)
+    except ModelError:
+        return network.graph.outputs[0].node
+    return query.output_name(network.graph, network.graph.by_name[head].inputs[0])
+
+
+def served(network: Network, temperature: float, prefix: str) -> tuple[Network, str]:
+    """The network with its first output divided by a temperature and a softmax on it, and the softmax's name."""
+    graph = network.graph
+    scaled, probabilities = (fresh_name(f"{prefix}_{name}", graph.by_name) for name in ("scaled", "probabilities"))
+    tail = (Node(scaled, "_mul_scalar", {"scalar": repr(1 / temperature)}, graph.outputs[:1]),
+            Node(probabilities, "softmax", {"axis": "-1"}, (Edge(scaled),)))
+    whole = Graph(graph.nodes + tail, (Edge(probabilities), *graph.outputs[1:]), graph.attrs)
+    return edits.with_graph(network, whole, frozen=frozenset()), probabilities
