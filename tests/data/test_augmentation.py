@@ -113,5 +113,7 @@ def test_what_an_augmentation_of_ones_own_must_give(made, told):
     images = np.zeros((4, 3, 8, 8), np.float32)
     with pytest.raises(DataError, match=re.escape(f"one row an example; of 4 examples it gave {told}")):
         augmented(made, images, np.random.default_rng(0))
+    with pytest.raises(DataError, match="augment gave NaN or infinity for 4 examples"):
+        augmented(lambda images, random: images + np.inf, images, np.random.default_rng(0))
     doubled = augmented(lambda images, random: mx.nd.array(images + 1), images, np.random.default_rng(0))
     np.testing.assert_array_equal(doubled, images + 1)

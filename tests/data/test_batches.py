@@ -304,6 +304,26 @@ def test_label_count_mismatch_for_records_of_unknown_number(tmp_path, count):
         list(open_batches(path, image_network(), np.arange(count), batch_size=4))
 
 
+@pytest.mark.parametrize("labels", [["bird", float("nan"), "cat"], [3, "bird", "cat"], [True, 2, 0]])
+def test_labels_of_several_types_are_not_made_one(network, labels):
+    (batch,) = open_batches(ROWS[:3], network, labels)
+    assert batch.labels.dtype == object
+    assert [type(label) for label in batch.labels] == [type(label) for label in labels]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint16"])
+def test_whole_numbers_are_no_prepared_input(dtype):
+    pixels = np.full((2, 3, 4, 4), 7, dtype)
+    with pytest.raises(DataError, match=rf"takes images, uint8.*got {dtype} of shape \(2, 3, 4, 4\).*astype\('uint8'\)"):
+        list(open_batches(pixels, image_network()))
+    assert next(iter(open_batches(pixels.astype("uint8"), image_network()))).data["data"].shape == (2, 3, 4, 4)
+
+
+def test_one_image_in_colour_is_no_batch_of_grey_ones():
+    with pytest.raises(DataError, match=r"shape \(\.\.\., 4, 3\) is one image in colour; .*image\[None\]"):
+        list(open_batches(np.zeros((4, 4, 3), np.uint8), image_network()))
+
+
 def test_empty_data_are_an_error(network):
     with pytest.raises(DataError, match="empty"):
         open_batches(ROWS[:0], network)

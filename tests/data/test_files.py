@@ -79,6 +79,28 @@ def test_folder_without_classes_has_no_labels(network, tmp_path):
     check_rows(found["fc"], expected_rows(network, [50, 0]))
 
 
+def test_an_image_and_a_list_of_images(network, class_folder):
+    paths = [class_folder / "bee" / "b.png", str(class_folder / "wasp" / "1.png")]
+    found = extract_features(network, paths, "fc", labels=["bee", "wasp"])
+    assert found.ids == [str(paths[0]), paths[1]]
+    assert found.labels.tolist() == ["bee", "wasp"]
+    check_rows(found["fc"], expected_rows(network, [120, 0]))
+    alone = features(network, paths[0])
+    assert alone.ids == [str(paths[0])]
+    check_rows(alone["fc"], found["fc"][:1])
+    with pytest.raises(ImageError, match=r"nowhere\.png"):
+        features(network, [class_folder / "nowhere.png"])
+
+
+def test_images_of_kinds_that_are_not_read_are_told(network, class_folder, caplog):
+    (class_folder / "bee" / "photo.heic").write_bytes(b"?")
+    (class_folder / "wasp" / "drawing.svg").write_text("<svg/>")
+    add_image(class_folder / "wasp" / "same.jfif", 7)
+    assert len(features(network, class_folder)) == 6
+    assert "2 images of" in caplog.text
+    assert "not read, and left out; the first: photo.heic" in caplog.text
+
+
 def test_folder_that_mixes_both_is_an_error(network, class_folder):
     add_image(class_folder / "loose.png")
     with pytest.raises(DataError, match=r"class folders and, beside them, 1 images.*loose\.png"):
@@ -91,7 +113,7 @@ def test_empty_folder_and_missing_path(network, tmp_path):
     with pytest.raises(DataError, match=r"no file or folder '.*nowhere'"):
         features(network, tmp_path / "nowhere")
     (tmp_path / "data.xyz").write_text("?")
-    with pytest.raises(DataError, match=r"data\.xyz.*neither an image folder"):
+    with pytest.raises(DataError, match=r"data\.xyz.*neither an image, an image folder"):
         features(network, tmp_path / "data.xyz")
 
 
@@ -280,7 +302,7 @@ def test_links_are_followed_and_broken_ones_named(tmp_path):
 
 
 def test_a_class_folder_without_images_is_an_error(tmp_path):
-    for name in ("cat/a.png", "dog/b.jfif"):
+    for name in ("cat/a.png", "dog/b.heic"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(DataError, match=r"The class folder '.*dog' holds no images: .*Move it away"):

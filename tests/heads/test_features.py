@@ -152,6 +152,17 @@ def test_principal_axes_of_rows_that_nearly_depend_on_each_other_are_orthonormal
     np.testing.assert_allclose(rows @ axes.T @ axes, rows, atol=1e-6)
 
 
+def test_a_column_that_hardly_ever_varies_is_not_scaled_by_the_few_rows_that_do():
+    random = np.random.default_rng(0)
+    rows = np.maximum(random.normal(size=(100, 5)), 0)
+    rows[:, 3] = 0
+    rows[7, 3] = 1e-4  # a unit that fires once, hardly
+    rows[:, 4] = random.normal(size=100) * 1e-6  # a small scale of its own
+    _, deviation = standardisation(rows)
+    np.testing.assert_array_equal(deviation[[0, 1, 2, 4]], rows.std(axis=0)[[0, 1, 2, 4]])
+    assert deviation[3] == np.median(rows.std(axis=0)) / 100 > 1000 * rows[:, 3].std() / 10
+
+
 @given(MATRICES)
 @settings(max_examples=100, deadline=None)
 def test_rotation_keeps_products_and_leads_back(rows):

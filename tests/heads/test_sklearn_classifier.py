@@ -109,6 +109,19 @@ def test_a_temperature_that_gains_nothing_leaves_the_classifiers_own():
     np.testing.assert_array_equal(head.predict_proba(rows), head.estimator_.predict_proba(rows))
 
 
+def test_calibrated_probabilities_are_never_zero_though_no_temperature_helps():
+    random = np.random.default_rng(0)
+    rows, codes = random.normal(size=(60, 2)), np.arange(60) % 2
+    head = SklearnHead(KNeighborsClassifier(2), random_state=0)
+    head.fit(rows + 9 * codes[:, None], codes)
+    head.temperature_ = 1.0
+    own, found = head.estimator_.predict_proba(rows), head.predict_proba(rows)
+    assert (own == 0).any()
+    assert found.min() == pytest.approx(1e-6, rel=1e-3)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    np.testing.assert_array_equal(found[(own > 0).all(axis=1)], own[(own > 0).all(axis=1)])
+
+
 @pytest.mark.parametrize("estimator", [GaussianNB(), MARGINS], ids=["probabilities", "margins"])
 def test_labels_are_strings(estimator):
     head = SklearnHead(estimator, random_state=0).fit(X[TRAIN], NAMES[Y[TRAIN]])

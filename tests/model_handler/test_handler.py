@@ -338,6 +338,8 @@ def test_a_module_draws_by_what_a_parameter_is_to_its_layer_whatever_it_is_calle
 
 
 def test_a_module_of_unknown_parameters_is_refused():
+    with pytest.raises(ParameterError, match="get_module: iterator must be"):
+        handler_of().get_module(np.zeros((4, 3, 8, 8)))
     with pytest.raises(ParameterError, match=r"fixed_layer_parameters must be names of parameters.*got 'conv1'"):
         handler_of().get_module(iterator(), fixed_layer_parameters=["conv1"])
 

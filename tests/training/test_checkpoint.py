@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from training.blocks import Killed, Killer, check_same, dropout_block, noisy, runtime_warning, separable, small_block
+from training.blocks import Killed, Killer, check_same, dropout_block, noisy, runtime_warning, separable, small_block, values
 
 from xfer2._mxnet import mx
 from xfer2.exceptions import PersistenceError
@@ -60,6 +60,17 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(tmp_pa
         trainer = Trainer(small_block(), epochs=2, checkpoint_dir=tmp_path / "file" / "kept", random_state=0)
         trainer.fit(*separable())
     assert len(trainer.history_) == 2
+
+
+@pytest.mark.parametrize("name", ["", "file"])
+def test_a_checkpoint_folder_that_is_none_is_refused_before_training(name, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    block = small_block()
+    before = values(block)
+    with pytest.raises(PersistenceError, match="checkpoint_dir must be a folder, a new one or that of this run"):
+        Trainer(block, checkpoint_dir=name and tmp_path / name, random_state=0).fit(*separable())
+    for parameter, value in values(block).items():
+        np.testing.assert_array_equal(value, before[parameter])
 
 
 def test_a_run_without_a_seed_keeps_the_one_it_drew(tmp_path):

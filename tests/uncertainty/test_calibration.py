@@ -216,7 +216,16 @@ def test_a_handful_of_rows_does_not_drive_the_temperature_to_its_limits():
     assert 0.3 < found[0] < 1
     assert found[0] > found[1] > found[2] >= 0.01  # always right: the surer, the more rows say so
     assert 1 < fit_temperature(np.array([[0.0, 1.0]] * 4), np.zeros(4, int)) < 3
-    assert 5 < fit_temperature(np.array([[0.0, 1.0]] * 10_000), np.zeros(10_000, int)) <= 100
+    assert 5 < fit_temperature(np.array([[0.0, 1.0]] * 10_000), np.zeros(10_000, int)) < 1000
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e-3, 1, 300, 1e5])
+def test_margins_of_any_size_find_their_temperature(size):
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (3000, 3))
+    codes = np.array([random.choice(3, p=row) for row in softmax(logits, axis=1)])
+    prior = 1 + 0.05 * np.log10(size) ** 2  # each factor of ten away from 1 weighs a little
+    assert fit_temperature(size * logits, codes) == pytest.approx(size, rel=0.05 * prior)
 
 
 @pytest.mark.parametrize("rows", [60, 1000])

@@ -21,6 +21,8 @@ def augmented(augment: Augment, images: np.ndarray, random: np.random.Generator)
     if changed.shape[:1] != images.shape[:1] or changed.dtype.kind not in "fiub":
         raise DataError(f"augment must give numbers, one row an example; of {len(images)} examples it gave "
                         f"{changed.dtype} of shape {changed.shape}.")
+    if not np.isfinite(changed).all():
+        raise DataError(f"augment gave NaN or infinity for {len(images)} examples that had none.")
     return changed.astype(images.dtype, copy=False)
 
 

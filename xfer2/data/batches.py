@@ -5,12 +5,11 @@ Order is the source's, the last batch is neither padded nor lost, labels keep th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from numbers import Integral
+from numbers import Integral, Number
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from xfer2.data.iterators import as_numpy
 from xfer2.exceptions import DataError, ImageError
 from xfer2.model_handler.network import Network
 
-KINDS = ("an array, an image folder, a .rec file, a .csv of paths and labels, an mx.io.DataIter, a Gluon DataLoader or "
+KINDS = ("an array, an image or a list of their paths, an image folder, a .rec file, a .csv of paths and labels, an "
+         "mx.io.DataIter, a Gluon DataLoader or "
          "Dataset, or a dict or tuple of arrays")
 
 
@@ -88,10 +88,10 @@ def open_batches(data: Any, network: Network, labels: Any = None, batch_size: in
     check_choice(owner, "errors", errors, ("raise", "skip"))
     size = check_integer(owner, "batch_size", batch_size)
     given = None if labels is None else _label_array(labels)
-    if isinstance(data, (str, os.PathLike, files.FileRows)):
+    if files.are_files(data):
         examples = files.open_examples(data)
-        path = data.path if isinstance(data, files.FileRows) else os.fspath(data)
-        images.require_record(network.preprocessing, f"The images of {path!r}")
+        path = data.path if isinstance(data, files.FileRows) else data
+        images.require_record(network.preprocessing, f"The images of {str(path)!r}")
         _check_label_count(owner, given, examples.size)
         return Batches(lambda skipped: _from_examples(examples.read(), network, given, size, errors, skipped, owner),
                        examples.size)
@@ -153,12 +153,19 @@ def _label_array(labels: Any) -> np.ndarray:
     """Labels in one dimension; texts that come as objects (a pandas column) become NumPy's texts, which files can hold."""
     try:
         flat = as_numpy(labels).reshape(-1)
+        given = np.array(labels, object).reshape(-1) if isinstance(labels, (list, tuple)) else flat
+        if given.dtype.kind == "O" and len({_kind(label) for label in given}) > 1:  # NumPy would make them one
+            return given
         for kinds, dtype in ((str, str), (bool | np.bool_, bool), (Integral, np.int64)):
             if flat.dtype.kind == "O" and all(isinstance(label, kinds) for label in flat):
                 return flat.astype(dtype)
     except (ValueError, OverflowError) as error:
         raise DataError(f"Labels must be one an example, texts or numbers of at most 64 bits: {error}.") from error
     return flat
+
+
+def _kind(label: Any) -> Any:
+    return next((kind for kind in (str, bool | np.bool_, Number) if isinstance(label, kind)), object)
 
 
 def _whole_numbers(labels: np.ndarray) -> np.ndarray:
@@ -191,16 +198,24 @@ def _named(arrays: Sequence[np.ndarray], network: Network, names: Sequence[str] 
         raise DataError(f"The network has {len(network.inputs)} inputs ({', '.join(network.inputs)}); "
                         f"the data have {len(arrays)}.")
     chosen = names if set(names) == set(network.inputs) else network.inputs
-    return {name: _network_input(array, network) for name, array in zip(chosen, arrays, strict=True)}
+    return {name: _network_input(name, array, network) for name, array in zip(chosen, arrays, strict=True)}
 
 
-def _network_input(array: np.ndarray, network: Network) -> np.ndarray:
+def _network_input(name: str, array: np.ndarray, network: Network) -> np.ndarray:
+    record = network.preprocessing
     if not images.is_pixels(array):
+        if record is not None and record.input_name == name and array.dtype.kind in "iu":
+            raise DataError(f"The input {name!r} takes images, uint8 of shape (n, height, width) or with channels, or what "
+                            f"is prepared already, float of shape {('n', *record.input_shape)}; got {array.dtype} of shape "
+                            f"{array.shape}. Convert pixels from 0 to 255 with .astype('uint8').")
         try:
             return np.ascontiguousarray(array, dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise DataError(f"The network's inputs must be numbers; got {array.dtype} of shape {array.shape}.") from error
-    record = images.require_record(network.preprocessing, "uint8 arrays are images; they")
+    record = images.require_record(record, "uint8 arrays are images; they")
+    if array.ndim == 3 and array.shape[2] in (3, 4) and array.shape[1] > array.shape[2]:
+        raise DataError(f"A uint8 array of shape (..., {array.shape[1]}, {array.shape[2]}) is one image in colour; give a "
+                        "batch of images, image[None] for one.")
     return np.stack([images.prepare(images.from_array(pixels), record) for pixels in array])
 
 
@@ -209,7 +224,7 @@ def _from_arrays(arrays: Mapping[str, np.ndarray], network: Network, labels: np.
     count = len(next(iter(arrays.values())))
     for start in range(0, count, size):
         stop = min(start + size, count)
-        yield Batch({name: _network_input(array[start:stop], network) for name, array in arrays.items()},
+        yield Batch({name: _network_input(name, array[start:stop], network) for name, array in arrays.items()},
                     None if labels is None else labels[start:stop], range(start, stop))
 
 
@@ -276,7 +291,7 @@ def _from_examples(examples: Iterator[Example], network: Network, labels: np.nda
                 if not isinstance(result, ImageError):
                     kept.append((example, result))
                 elif errors == "raise":
-                    raise ImageError(f"{result} Read past such images with errors='skip'.") from result
+                    raise ImageError(f"{str(result).rstrip('.')}. Read past such images with errors='skip'.") from result
                 else:
                     skipped.append(str(result))
             if kept:
@@ -287,12 +302,12 @@ def _from_examples(examples: Iterator[Example], network: Network, labels: np.nda
 def _prepare_example(example: Example, network: Network) -> list[np.ndarray]:
     parts = example.content if isinstance(example.content, tuple) else (example.content,)
     prepared = []
-    for part in parts:
+    for name, part in zip(network.inputs, parts, strict=False):
         if isinstance(part, (bytes, Path)):
             record = images.require_record(network.preprocessing, "Images")
             prepared.append(images.prepare(images.decode(part, example.name), record))
         else:
-            prepared.append(_network_input(as_numpy(part)[np.newaxis], network)[0])
+            prepared.append(_network_input(name, as_numpy(part)[np.newaxis], network)[0])
     return prepared
 
 

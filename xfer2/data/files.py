@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
+import mimetypes
 import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +19,8 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2.data.images import EXTENSIONS
 from xfer2.exceptions import DataError
+
+logger = logging.getLogger("xfer2")
 
 _HEADER_NAMES = frozenset({"path", "file", "file_name", "filename", "file_path", "filepath", "image", "image_path",
                            "image_name", "image_file", "image_id", "img", "img_path", "img_name", "name", "id"})
@@ -92,8 +97,14 @@ def fingerprint(path: str) -> str:
     return digest.hexdigest()
 
 
-def open_examples(data: str | os.PathLike[str] | FileRows) -> Examples:
-    """Find the examples at a path, a folder, ``.rec`` or ``.csv``, or those of them that were chosen.
+def are_files(data: Any) -> bool:
+    """Whether data lie on disk: a path, some of the examples at one, or a list of the paths of images."""
+    return isinstance(data, (str, os.PathLike, FileRows)) or (
+        isinstance(data, list) and bool(data) and all(isinstance(one, (str, os.PathLike)) for one in data))
+
+
+def open_examples(data: str | os.PathLike[str] | list[str | os.PathLike[str]] | FileRows) -> Examples:
+    """Find the examples at a path, an image, a folder, ``.rec`` or ``.csv``, of images listed, or those that were chosen.
 
     Raises
     ------
@@ -103,6 +114,8 @@ def open_examples(data: str | os.PathLike[str] | FileRows) -> Examples:
     if isinstance(data, FileRows):
         every, rows = open_examples(data.path), data.rows.tolist()
         return Examples(lambda: (example for example, chosen in zip(every.read(), rows, strict=False) if chosen), data.count)
+    if isinstance(data, list):
+        return _listed([Example(os.fspath(one), None, repr(os.fspath(one)), Path(one)) for one in data])
     path = os.fspath(data)
     if os.path.isdir(path):
         return _listed(_in_folder(Path(path)))
@@ -116,7 +129,9 @@ def open_examples(data: str | os.PathLike[str] | FileRows) -> Examples:
         if os.path.getsize(path) == 0:
             raise DataError(f"The record file {path!r} is empty.")
         return Examples(lambda: _in_records(path), size)
-    raise DataError(f"{path!r} is neither an image folder, a .rec file nor a .csv of paths and labels.")
+    if Path(path).suffix.lower() in EXTENSIONS:
+        return _listed([Example(path, None, repr(path), Path(path))])
+    raise DataError(f"{path!r} is neither an image, an image folder, a .rec file nor a .csv of paths and labels.")
 
 
 def _listed(examples: list[Example]) -> Examples:
@@ -126,7 +141,8 @@ def _listed(examples: list[Example]) -> Examples:
 def _in_folder(folder: Path) -> list[Example]:
     """Images by class folder, both in alphabetical order; images without class folders have no labels."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    images = {directory: _images_below(directory) for directory in entries if directory.is_dir()}
+    files = {directory: _files_below(directory) for directory in entries if directory.is_dir()}
+    images = {directory: [path for path in paths if path.suffix.lower() in EXTENSIONS] for directory, paths in files.items()}
     found = [Example(_shown(path.relative_to(folder)), _shown(directory.name), repr(str(path)), path)
              for directory, paths in images.items() for path in paths]
     loose = [path for path in entries if path not in images and path.suffix.lower() in EXTENSIONS]
@@ -138,6 +154,10 @@ def _in_folder(folder: Path) -> list[Example]:
         raise DataError(f"The folder {str(folder)!r} holds class folders and, beside them, {len(loose)} images without a "
                         f"class ({loose[0].name!r}); put them into a class folder.")
     found = found or [Example(_shown(path.name), None, repr(str(path)), path) for path in loose]
+    others = [path for path in chain(entries, *files.values()) if path not in files and _is_unreadable_image(path)]
+    if others:
+        logger.warning("%d images of %r are of kinds that are not read, and left out; the first: %s", len(others),
+                       str(folder), _shown(others[0].name))
     if not found:
         raise DataError(f"The folder {str(folder)!r} holds no images: folders by class with files of the kinds "
                         f"{', '.join(sorted(EXTENSIONS))} were expected.")
@@ -149,8 +169,13 @@ def _shown(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _images_below(folder: Path) -> list[Path]:
-    """Images in a folder and in those in it, links followed; hidden ones are copies that programs keep for themselves."""
+def _is_unreadable_image(path: Path) -> bool:
+    kind = mimetypes.guess_type(path.name, strict=False)[0] or ""
+    return kind.startswith("image/") and path.suffix.lower() not in EXTENSIONS
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Files in a folder and in those in it, links followed; hidden ones are copies that programs keep for themselves."""
     def unreadable(error: OSError) -> None:
         raise DataError(f"The folder {str(folder)!r} cannot be read: {error}.") from error
 
@@ -161,7 +186,7 @@ def _images_below(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders
                       if not name.startswith(".") and os.path.realpath(os.path.join(place, name)) not in seen]
         found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in EXTENSIONS)
+    return sorted(found)
 
 
 def _in_csv(path: Path) -> list[Example]:

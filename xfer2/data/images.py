@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from xfer2.exceptions import DataError, ImageError
 from xfer2.model_handler.network import Preprocessing
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 _CHANNELS = frozenset({1, 3, 4})
 _STRIP = 20  # how many times as long as wide

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,7 +35,7 @@ def pictures_of(data: Any, ids: Sequence[Any]) -> Pictures | None:
     >>> pictures([1])[1].shape
     (8, 8, 3)
     """
-    if isinstance(data, (str, os.PathLike, files.FileRows)):
+    if files.are_files(data):
         examples = files.open_examples(data)
         return lambda rows: _decoded(examples, ids, rows)
     if not hasattr(data, "__array__") or not images.is_pixels(np.asarray(data[:1])):

@@ -90,8 +90,11 @@ class SklearnHead(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, reset=False)
         has_chances = hasattr(self.estimator_, "predict_proba")
         if has_chances and self.temperature_ == 1:
-            order = self._order(type(self).__name__, self.estimator_)
-            return Prediction(self.estimator_.predict_proba(X)[:, order], self.classes_, range(len(X)))
+            chances = self.estimator_.predict_proba(X)[:, self._order(type(self).__name__, self.estimator_)]
+            if self.calibrate:  # its rows held out were measured without zeros
+                zeros = (chances < _LEAST).any(axis=1)
+                chances[zeros] = softmax(np.log(np.clip(chances[zeros], _LEAST, None)), axis=1)
+            return Prediction(chances, self.classes_, range(len(X)))
         logits = self._logits(self.estimator_, X) / self.temperature_
         # logarithms of probabilities have lost how large the logits were
         return Prediction(softmax(logits, axis=1), self.classes_, range(len(X)), logits=None if has_chances else logits)

@@ -322,6 +322,8 @@ class ModelHandler:
             Parameters to draw anew.
         for_training : bool
         """
+        if not hasattr(iterator, "provide_data"):
+            raise parameter_error("get_module", "iterator", "an mx.io.DataIter, by whose shapes it is bound", iterator)
         fixed = self._parameter_names("fixed_layer_parameters", fixed_layer_parameters)
         drawn = self._parameter_names("random_layer_parameters", random_layer_parameters)
         return targets.to_module(params.without(self.network, drawn), iterator.provide_data, iterator.provide_label,

@@ -158,6 +158,8 @@ def described(value: Any) -> str:
         return os.fspath(value)
     if isinstance(value, FileRows):
         return f"{value.count} of the {len(value.rows)} examples of {value.path}"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}"
     return f"a {type(value).__name__}"

@@ -48,6 +48,7 @@ def load(model_name: str | os.PathLike[str], model_directory: str | os.PathLike[
     >>> bool((again.predict(images) == repurposer.predict(images)).all())
     True
     """
+    check_kind("load", "model_name", model_name, (str, os.PathLike), "the path of a directory that save wrote")
     check_kind("load", "model_directory", model_directory, (str, os.PathLike), "a folder's path; a source is source_model=")
     path = os.path.join(model_directory, model_name)
     if not os.path.exists(path) and os.path.isfile(f"{path}.json"):

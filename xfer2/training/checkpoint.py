@@ -110,6 +110,8 @@ def kept_seed(owner: str, folder: str | os.PathLike[str] | None, random_state: A
 
     What is drawn is drawn once and kept, so that a run that is started again goes on as it was.
     """
+    if folder is not None and (not os.fspath(folder) or (os.path.exists(folder) and not os.path.isdir(folder))):
+        raise PersistenceError(f"{owner}: checkpoint_dir must be a folder, a new one or that of this run; got {folder!r}.")
     if folder is None or isinstance(random_state, numbers.Integral):
         return root_seed(owner, random_state)
     path = Path(folder) / _SEED_FILE

@@ -157,7 +157,7 @@ def fit_temperature(logits: np.ndarray, codes: np.ndarray) -> float:
     Returns
     -------
     float
-        Between 0.01 and 100; above 1 the classifier was too sure.
+        Above 1 where the classifier was too sure.
 
     References
     ----------
@@ -167,7 +167,13 @@ def fit_temperature(logits: np.ndarray, codes: np.ndarray) -> float:
     def loss(log_temperature: float) -> float:
         return float(row_losses(logits / np.exp(log_temperature), codes).mean() + log_temperature**2 / (2 * len(codes)))
 
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.01), np.log(100)), method="bounded").x))
+    spread = float(np.std(logits - logits.mean(axis=-1, keepdims=True)))
+    middle = np.log(spread) if 0 < spread < 0.01 or spread > 100 else 0.0  # margins may be of any size
+    while True:
+        low, high = middle + np.log(0.01), middle + np.log(100)
+        middle = minimize_scalar(loss, bounds=(low, high), method="bounded").x
+        if min(middle - low, high - middle) > 0.01:
+            return float(np.exp(middle))
 
 
 def useful_temperature(logits: np.ndarray, codes: np.ndarray) -> float:
