@@ -79,7 +79,8 @@ def write_report(path: str | os.PathLike[str], *, title: str, sections: Mapping[
 
     Examples
     --------
-    >>>     >>> prediction = Prediction(np.array([[0.9, 0.1], [0.3, 0.7]]), np.array(["bee", "wasp"]), ["a.png", "b.png"])
+    >>> import tempfile
+    >>> prediction = Prediction(np.array([[0.9, 0.1], [0.3, 0.7]]), np.array(["bee", "wasp"]), ["a.png", "b.png"])
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_report(f"{folder}/report.html", title="Bees", sections={"The data": {"examples": 2}},
     ...                  prediction=prediction, labels=["bee", "bee"])
