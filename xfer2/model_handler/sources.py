@@ -126,17 +126,10 @@ def _from_block(block: Any) -> Network:
 
 def _layers_without_gradient(network: Network, requests: Mapping[str, str]) -> Iterator[str]:
     """Layers all of whose parameters have ``grad_req="null"``, those of which their weights are computed counted in."""
-    parameters = set(network.parameter_names)
-    behind = {name: frozenset({name}) for name in parameters}  # what is computed of parameters alone, with these
-    for node in network.graph.nodes:
-        if node.is_variable:
-            continue
-        own = frozenset().union(*(behind.get(edge.node, ()) for edge in node.inputs))
-        if node.inputs and all(edge.node in behind for edge in node.inputs):
-            behind[node.name] = own
+    for layer, own in network.layer_parameters.items():
         asked = [requests[name] for name in own if name in requests]
         if asked and all(request == "null" for request in asked):
-            yield node.name
+            yield layer
 
 
 def _trace(block: Any) -> Any:
