@@ -124,11 +124,12 @@ def extract_parts(network: Network, batches: Batches, layers: tuple[str, ...], p
     """
     check_choice("extract_features", "pool", pool, POOLS)
     compute = _Computation(network, layers, pool, engine_factory(engine, examples or batches.size))
-    told = 0
+    told = row = 0
     with Bar("extracting features", batches.size) as bar:
         stream = _counted(batches, bar)
         while (first := next(stream, None)) is not None:
-            count = max(1, min(_PART_BYTES // compute.row_bytes(first), most) // len(first.ids))
+            row = row or compute.row_bytes(first)
+            count = max(1, min(_PART_BYTES // row, most) // len(first.ids))
             kept = MemoryStore()
             labels, ids = _stream(compute, _once(chain([first], islice(stream, count - 1))), (), kept)
             skipped = batches.skipped[told:]
@@ -155,29 +156,30 @@ class _Computation:
     def __init__(self, network: Network, layers: tuple[str, ...], pool: str | None, make: EngineFactory) -> None:
         self.layers = layers
         self._network, self._pool, self._make = pruned(network, layers), pool, make
+        self._final: Network | None = None
         self._engine: Engine | None = None
-        self._row_bytes = 0
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
         """Outputs of the layers, by name."""
-        data = {name: batch.data[name] for name in self._network.inputs}
+        final = self._pooled(batch)
         if self._engine is None:
-            final, inputs = self._pooled(data)
-            _check_batch_axis(final, self.layers, inputs, len(batch.ids))
+            _check_batch_axis(final, self.layers, self._shapes(batch), len(batch.ids))
             self._engine = self._make(final)
-        return dict(zip(self.layers, self._engine(data), strict=True))
+        outputs = self._engine({name: batch.data[name] for name in final.inputs})
+        return dict(zip(self.layers, outputs, strict=True))
 
     def row_bytes(self, batch: Batch) -> int:
         """Of one example's features."""
-        if not self._row_bytes:
-            final, inputs = self._pooled({name: batch.data[name] for name in self._network.inputs})
-            _, shapes = symbols.shapes_for_data(final, inputs)
-            self._row_bytes = max(1, sum(4 * math.prod(shape[1:]) for shape in shapes if shape is not None))
-        return self._row_bytes
+        _, shapes = symbols.shapes_for_data(self._pooled(batch), self._shapes(batch))
+        return max(1, sum(4 * math.prod(shape[1:]) for shape in shapes if shape is not None))
 
-    def _pooled(self, data: Mapping[str, np.ndarray]) -> tuple[Network, dict[str, tuple[int, ...]]]:
-        inputs = {name: array.shape[1:] for name, array in data.items()}
-        return pooled(self._network, self._pool, inputs), inputs
+    def _pooled(self, batch: Batch) -> Network:
+        """The network, pooled as the first batch's shapes have it."""
+        self._final = self._final or pooled(self._network, self._pool, self._shapes(batch))
+        return self._final
+
+    def _shapes(self, batch: Batch) -> dict[str, tuple[int, ...]]:
+        return {name: batch.data[name].shape[1:] for name in self._network.inputs}
 
 
 def _stream(compute: _Computation | None, batches: Batches, inputs: tuple[str, ...],

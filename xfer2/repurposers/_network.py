@@ -378,10 +378,8 @@ class NeuralNetworkRepurposer(Repurposer):
             values["schedule"] = "cosine"
         if self.validation is not None and not isinstance(self.validation, Real):
             values["validation"] = 0.15
-        if isinstance(self.augment, Augmentation):
-            values["augment"] = asdict(self.augment)
-        elif callable(self.augment):
-            values["augment"] = None
+        if callable(self.augment):
+            values["augment"] = asdict(self.augment) if isinstance(self.augment, Augmentation) else None
         return values
 
     def _to_files(self) -> dict[str, bytes]:

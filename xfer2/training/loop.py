@@ -296,7 +296,7 @@ class Trainer:
     @parameters.told_in_one_line()
     def train_step(self, inputs: Inputs, targets: np.ndarray, weights: np.ndarray, count: int) -> tuple[float, np.ndarray]:
         """Forward, backward, update; the mean loss and the outputs (n, k)."""
-        shares = [self._on_device(part, inputs, targets, weights[:, np.newaxis]) for part in by_device(count, self.contexts)]
+        shares = [self._on_device(*one, inputs, targets, weights[:, np.newaxis]) for one in by_device(count, self.contexts)]
         with mx.autograd.record():
             outputs = [several(self.block(*share[:-2])) for share in shares]
             losses = [self.loss(own[0], *share[-2:]) for own, share in zip(outputs, shares, strict=True)]
@@ -336,8 +336,7 @@ class Trainer:
         rows = [mx.nd.array(array[:1], ctx=self.contexts[0]) for array in inputs]
         self._classes = several(self.block(*rows))[0].shape[1]
 
-    def _on_device(self, share: tuple[slice, Any], inputs: Inputs, *rest: np.ndarray) -> list[NDArray]:
-        part, context = share
+    def _on_device(self, part: slice, context: Any, inputs: Inputs, *rest: np.ndarray) -> list[NDArray]:
         return [mx.nd.array(array[part], ctx=context) for array in (*inputs, *rest)]
 
     def _values(self) -> dict[str, np.ndarray]:
@@ -383,8 +382,8 @@ class Trainer:
         remembered, updates = checkpoint.optimizer_state(self.optimizer_)
         arrays = {"parameter": self._values(), "best": self._best, "sum": self._sum, "optimizer": remembered}
         best = {"epoch": self.best_epoch_, "loss": self._best_loss}
-        checkpoint.write(self.checkpoint_dir, checkpoint.State(self._run, epoch, self.stop, self.history_, best, arrays,
-                                                               updates))
+        state = checkpoint.State(self._run, epoch, self.stop, self.history_, best, arrays, updates)
+        checkpoint.write(self.checkpoint_dir, state)
 
     def _resume(self) -> int:
         """Take up the run that the folder keeps; the last epoch it finished, 0 where there is none."""
