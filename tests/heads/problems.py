@@ -1,8 +1,10 @@
 """Small problems with known answers, and an interruption, for the tests of heads."""
 
 import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
 
 from xfer2._progress import Progress
+from xfer2._scaling import standardisation
 
 
 def clusters(rows, columns, classes, seed=0, apart=3.0):
@@ -11,6 +13,17 @@ def clusters(rows, columns, classes, seed=0, apart=3.0):
     codes = np.arange(rows) % classes
     centres = np.random.default_rng(1000 + seed).normal(size=(classes, columns))
     return apart * centres[codes] + random.normal(size=(rows, columns)), codes
+
+
+class Standardiser(TransformerMixin, BaseEstimator):
+    """What heads do to features first, as a step of a pipeline: learned from the rows that the pipeline is fitted to."""
+
+    def fit(self, X, y=None):
+        self.mean_, self.scale_ = standardisation(X)
+        return self
+
+    def transform(self, X):
+        return (X - self.mean_) / self.scale_
 
 
 def interrupt_after(monkeypatch, steps):

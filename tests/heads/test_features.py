@@ -152,15 +152,55 @@ def test_principal_axes_of_rows_that_nearly_depend_on_each_other_are_orthonormal
     np.testing.assert_allclose(rows @ axes.T @ axes, rows, atol=1e-6)
 
 
-def test_a_column_that_hardly_ever_varies_is_not_scaled_by_the_few_rows_that_do():
+def slowly_shrunken(values, errors):
+    """By bisection, column by column."""
+    def mean(between):
+        return sum(v / (between + e) for v, e in zip(values, errors, strict=True)) / sum(1 / (between + e) for e in errors)
+
+    def surplus(between):
+        return sum((v - mean(between)) ** 2 / (between + e) for v, e in zip(values, errors, strict=True)) - len(values) + 1
+
+    low, high = 0.0, 1e6
+    for _ in range(200):
+        low, high = ((low + high) / 2, high) if surplus((low + high) / 2) > 0 else (low, (low + high) / 2)
+    return [v + (mean(low) - v) * e / (low + e) for v, e in zip(values, errors, strict=True)]
+
+
+@pytest.mark.parametrize("kind", ["alike", "of units", "sparse"])
+def test_deviations_are_drawn_together_as_far_as_they_are_uncertain(kind):
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(12, 7))
+    if kind == "of units":
+        rows *= np.geomspace(1e-6, 1e6, 7)
+    if kind == "sparse":
+        rows = np.maximum(rows - np.linspace(-1, 0.8, 7), 0)
+    own = np.log(rows.std(axis=0))
+    left_out = np.array([np.log(np.maximum(np.delete(rows, row, axis=0).std(axis=0), 1e-300)) for row in range(12)])
+    errors = 11 / 12 * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
+    assert errors.max() < 30  # no column fires once
+    found = np.log(standardisation(rows)[1])
+    np.testing.assert_allclose(found, slowly_shrunken(own.tolist(), errors.tolist()), rtol=1e-6, atol=1e-9)
+    moved = abs(found - own).max()
+    assert moved < 0.06 if kind == "of units" else moved > 0.1
+
+
+def test_deviations_of_few_rows_come_nearer_to_the_true_ones():
+    random = np.random.default_rng(0)
+    true = np.exp(random.normal(0, 0.3, 200))
+    rows = random.normal(size=(15, 200)) * true
+    own, found = (abs(np.log(deviation / true)).mean() for deviation in (rows.std(axis=0), standardisation(rows)[1]))
+    assert found < 0.9 * own
+
+
+def test_a_column_that_one_row_makes_vary_has_the_usual_deviation():
     random = np.random.default_rng(0)
     rows = np.maximum(random.normal(size=(100, 5)), 0)
     rows[:, 3] = 0
     rows[7, 3] = 1e-4  # a unit that fires once, hardly
-    rows[:, 4] = random.normal(size=100) * 1e-6  # a small scale of its own
     _, deviation = standardisation(rows)
-    np.testing.assert_array_equal(deviation[[0, 1, 2, 4]], rows.std(axis=0)[[0, 1, 2, 4]])
-    assert deviation[3] == np.median(rows.std(axis=0)) / 100 > 1000 * rows[:, 3].std() / 10
+    usual = rows.std(axis=0)[[0, 1, 2, 4]]
+    assert 0.5 * usual.min() < deviation[3] < usual.max()
+    np.testing.assert_allclose(deviation[[0, 1, 2, 4]], usual, rtol=0.2)
 
 
 @given(MATRICES)
@@ -200,11 +240,22 @@ def test_unit_rows_have_length_one_and_their_direction(rows):
 
 @given(MATRICES)
 @settings(max_examples=60, deadline=None)
-def test_standardisation_is_that_of_scikit_learn(rows):
+def test_deviations_are_between_those_of_scikit_learn(rows):
     mean, deviation = standardisation(rows)
     reference = StandardScaler().fit(rows)
     np.testing.assert_allclose(mean, reference.mean_, atol=1e-12)
-    np.testing.assert_allclose(deviation, reference.scale_, rtol=1e-9)
+    varies = rows.std(axis=0) > 0
+    np.testing.assert_array_equal(deviation[~varies], 1)
+    own = reference.scale_[varies]
+    assert (deviation[varies] >= own.min(initial=np.inf) * (1 - 1e-9)).all()
+    assert (deviation[varies] <= own.max(initial=0) * (1 + 1e-9)).all()
+    if len(rows) < 3 or varies.sum() < 2:
+        np.testing.assert_allclose(deviation, reference.scale_, rtol=1e-9)
+
+
+def test_with_many_rows_standardisation_is_that_of_scikit_learn():
+    rows = np.maximum(np.random.default_rng(0).normal(size=(5000, 40)) * np.geomspace(1, 10, 40), 0)
+    np.testing.assert_allclose(standardisation(rows)[1], StandardScaler().fit(rows).scale_, rtol=0.005)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3.7e-9, 1e8, 1 / 3])

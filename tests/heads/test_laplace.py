@@ -57,7 +57,7 @@ def test_the_logits_covariance_is_that_of_the_inverse_of_the_whole_hessian(outpu
     covariance = np.linalg.inv(15 * np.kron(by_logits, extended.T @ extended / 15) + 0.3 * np.eye(7 * outputs))
     new, outside = random.normal(size=(5, 6)), random.random(5)
     curvature = Curvature.at(X, logits, 0.3)
-    steps = curvature.samples(np.zeros((5, outputs)), new, np.eye(outputs), outside)  # (step, row, output)
+    steps = curvature.samples(np.zeros((5, outputs)), new, outside, np.eye(outputs))  # (step, row, output)
     found = np.einsum("smo,smp->mop", steps, steps)
     for row in range(5):
         basis = np.kron(np.eye(outputs), np.append(new[row], 1))

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from problems import Standardiser
 from scipy.special import softmax
 from sklearn.datasets import load_digits, make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
@@ -31,9 +33,8 @@ def sample(rows, columns, classes, seed=0, informative=8):
 
 
 def standardised_reference(X, y, C, **options):
-    scaler = StandardScaler().fit(X)
-    model = LogisticRegression(C=C, tol=1e-8, max_iter=10_000, **options).fit(scaler.transform(X), y)
-    return lambda rows: model.predict_proba(scaler.transform(rows))
+    model = make_pipeline(Standardiser(), LogisticRegression(C=C, tol=1e-8, max_iter=10_000, **options))
+    return model.fit(X, y).predict_proba
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -61,13 +62,13 @@ def test_class_weights_are_used():
 
 
 def exhaustive_losses(X, y, seed, folds=5):
-    """Every C of the grid on every fold, each fitted from nothing and to the end, on standardised features."""
-    Z, codes = StandardScaler().fit_transform(X), np.unique(y, return_inverse=True)[1]
-    splits = list(StratifiedKFold(folds, shuffle=True, random_state=child_seed(seed, "folds")).split(Z, codes))
+    """Every C of the grid on every fold, each fitted from nothing and to the end, standardised by its own rows."""
+    codes = np.unique(y, return_inverse=True)[1]
+    splits = list(StratifiedKFold(folds, shuffle=True, random_state=child_seed(seed, "folds")).split(X, codes))
 
     def loss(C, train, test):
-        model = LogisticRegression(C=C, tol=1e-7, max_iter=5000).fit(Z[train], codes[train])
-        return log_loss(codes[test], model.predict_proba(Z[test]), labels=np.unique(codes))
+        model = make_pipeline(Standardiser(), LogisticRegression(C=C, tol=1e-7, max_iter=5000)).fit(X[train], codes[train])
+        return log_loss(codes[test], model.predict_proba(X[test]), labels=np.unique(codes))
 
     with threadpool_limits(1, "blas"):
         return {C: np.mean([loss(C, train, test) for train, test in splits]) for C in GRID}
@@ -79,18 +80,16 @@ def test_chosen_C_is_that_of_an_exhaustive_search(rows, columns, classes, seed):
     X, y = sample(rows, columns, classes, seed)
     head = LogisticRegressionHead(random_state=seed).fit(X, y)
     losses = exhaustive_losses(X, y, seed)
-    best = min(losses, key=losses.__getitem__)
-    assert best == head.C_
+    assert losses[head.C_] < min(losses.values()) + 3e-4  # it ranks with a loose tolerance
     for C, found in head.cv_log_loss_.items():
-        assert found == pytest.approx(losses[C], abs=0.02)  # it ranks with a loose tolerance
+        assert found == pytest.approx(losses[C], abs=0.02)
 
 
 def slow_held_out_logits(X, y, C, seed, folds=5):
-    """Logits of each row by a model of the other folds, on standardised features, without rotation."""
+    """Logits of each row by a model of the other folds, standardised by them, without rotation."""
     splitter = StratifiedKFold(folds, shuffle=True, random_state=child_seed(seed, "folds"))
-    logits = cross_val_predict(LogisticRegression(C=C, tol=1e-7, max_iter=5000), StandardScaler().fit_transform(X), y,
-                               cv=splitter, method="decision_function")
-    return two_columns(logits)
+    model = make_pipeline(Standardiser(), LogisticRegression(C=C, tol=1e-7, max_iter=5000))
+    return two_columns(cross_val_predict(model, X, y, cv=splitter, method="decision_function"))
 
 
 @pytest.mark.parametrize(("rows", "columns", "classes"), [(60, 20, 2), (100, 10, 3), (40, 80, 2), (90, 120, 3)])
@@ -139,20 +138,40 @@ def test_work_is_what_the_fit_was_done_with(columns, classes):
     work = head.fit_folds(X, np.array(["c", "a", "b"])[y])
     assert head.temperature_ == 1
     np.testing.assert_array_equal(head.classes_[work.codes], np.array(["c", "a", "b"])[y])
-    standard = StandardScaler().fit_transform(X)
-    back = work.X if work.rotation is None else work.X @ work.rotation
-    assert (work.rotation is None) == (columns == 10)
-    np.testing.assert_allclose(back, standard, atol=1e-9)
-    logits = two_columns(work.X @ work.coef.T + head.intercept_)
+    assert (work.standard.basis is None) == (columns == 10)
+    logits = two_columns(work.standard.inside(work.X) @ work.coef.T + head.intercept_)
     np.testing.assert_allclose(logits, two_columns(head.decision_function(X)), atol=1e-9)
     assert len(work.folds) == 5
     np.testing.assert_array_equal(np.sort(np.concatenate([fold.held_out for fold in work.folds])), np.arange(60))
     for fold in work.folds:
         np.testing.assert_array_equal(np.setdiff1d(np.arange(60), fold.held_out), fold.train)
-        chances = softmax(two_columns(fold.logits(work.X[fold.held_out])), axis=1)
-        assert fold.log_loss(work.X, work.codes) == pytest.approx(
-            log_loss(work.codes[fold.held_out], chances, labels=range(classes)))
-    assert np.mean([fold.log_loss(work.X, work.codes) for fold in work.folds]) == pytest.approx(head.cv_log_loss_[head.C_])
+        logits = fold.standard.inside(X[fold.held_out]) @ fold.coef.T + fold.intercept
+        np.testing.assert_allclose(fold.logits, logits, atol=1e-12)
+        chances, true = softmax(two_columns(logits), axis=1), work.codes[fold.held_out]
+        assert fold.log_loss(work.codes) == pytest.approx(log_loss(true, chances, labels=range(classes)))
+    assert np.mean([fold.log_loss(work.codes) for fold in work.folds]) == pytest.approx(head.cv_log_loss_[head.C_])
+
+
+@pytest.mark.parametrize("columns", [10, 200], ids=["tall", "wide"])
+def test_a_row_that_is_held_out_is_not_in_what_its_fold_learned(columns):
+    X, y = sample(60, columns, 2)
+    before = LogisticRegressionHead(0.1, random_state=0).fit_folds(X, y).folds
+    changed = X.copy()
+    changed[before[2].held_out] *= 50  # of the third fold alone
+    after = LogisticRegressionHead(0.1, random_state=0).fit_folds(changed, y).folds
+    np.testing.assert_array_equal(after[2].standard.scale, before[2].standard.scale)
+    np.testing.assert_array_equal(after[2].coef, before[2].coef)
+    assert not np.allclose(after[0].standard.scale, before[0].standard.scale)
+
+
+def test_with_three_rows_a_class_columns_that_rarely_fire_do_not_decide():
+    random = np.random.default_rng(0)
+    y = np.arange(30 + 300) % 10
+    centres = random.normal(size=(10, 400))
+    X = np.maximum(centres[y] + 2 * random.normal(size=(330, 400)) - np.linspace(0, 8, 400), 0)
+    losses = [log_loss(y[30:], model.fit(X[:30], y[:30]).predict_proba(X[30:])) for model in (
+        LogisticRegressionHead(random_state=0), make_pipeline(StandardScaler(), LogisticRegression(C=0.1)))]
+    assert losses[0] < min(losses[1] - 0.1, np.log(10))
 
 
 def test_without_calibration_a_given_C_is_not_cross_validated():
@@ -168,8 +187,10 @@ def test_without_calibration_a_given_C_is_not_cross_validated():
 
 def test_digits_are_learned():
     X, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(X))  # they come by writers
+    X, y = X[order], y[order]
     head = LogisticRegressionHead(random_state=0).fit(X[:500], y[:500])
-    assert head.score(X[500:], y[500:]) > 0.9
+    assert head.score(X[500:], y[500:]) > 0.93
     np.testing.assert_allclose(head.predict_proba(X).sum(axis=1), 1)
 
 
@@ -215,7 +236,7 @@ def test_scales_of_features_do_not_matter(columns):
     plain = LogisticRegressionHead(random_state=0, tol=1e-8).fit(X, y)
     scaled = LogisticRegressionHead(random_state=0, tol=1e-8).fit(X * scales, y)
     assert scaled.C_ == plain.C_
-    np.testing.assert_allclose(scaled.predict_proba(X * scales), plain.predict_proba(X), atol=1e-5)
+    np.testing.assert_allclose(scaled.predict_proba(X * scales), plain.predict_proba(X), atol=0.02)  # alike, columns inform
 
 
 def test_one_class_with_several_rows_leaves_C_at_its_default():
@@ -321,7 +342,7 @@ def test_class_weights_count_where_C_is_chosen():
     head = LogisticRegressionHead(class_weight="balanced", random_state=0).fit(X, y)
     work = LogisticRegressionHead(head.C_, class_weight="balanced", random_state=0).fit_folds(X, y)
     weights = 1 / np.bincount(y)[y]
-    expected = np.mean([log_loss(y[fold.held_out], softmax(two_columns(fold.logits(work.X[fold.held_out])), axis=1),
+    expected = np.mean([log_loss(y[fold.held_out], softmax(two_columns(fold.logits), axis=1),
                                  sample_weight=weights[fold.held_out]) for fold in work.folds])
     assert head.cv_log_loss_[head.C_] == pytest.approx(expected, rel=1e-2)
     assert head.C_ != LogisticRegressionHead(random_state=0).fit(X, y).C_

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from problems import Standardiser
 from scipy.special import softmax
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics.pairwise import pairwise_kernels
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -31,7 +31,7 @@ def test_scikit_learn_contract(estimator, check):
 @pytest.mark.parametrize(("kernel", "gamma"), [("rbf", "scale"), ("rbf", 0.02), ("linear", "scale"), ("poly", "auto")])
 def test_margins_are_those_of_scikit_learns_machines_on_standardised_features(kernel, gamma):
     head = SvmHead(2.0, kernel=kernel, gamma=gamma, random_state=0).fit(X[TRAIN], Y[TRAIN])
-    plain = make_pipeline(StandardScaler(), OneVsRestClassifier(SVC(C=2.0, kernel=kernel, gamma=gamma)))
+    plain = make_pipeline(Standardiser(), OneVsRestClassifier(SVC(C=2.0, kernel=kernel, gamma=gamma)))
     expected = plain.fit(X[TRAIN], Y[TRAIN]).decision_function(X[TEST])
     np.testing.assert_allclose(head.decision_function(X[TEST]), expected, atol=1e-6)
 

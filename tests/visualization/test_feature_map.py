@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from xfer2._scaling import standardisation
 from xfer2.exceptions import DataError, ParameterError
 from xfer2.visualization import plot_feature_map
 
@@ -16,7 +17,8 @@ FEATURES = CENTRES[np.repeat([0, 1, 2], 10)] + RANDOM.normal(size=(30, 12))
 def test_principal_components_with_the_variance_they_explain(given):
     ax = plot_feature_map(FEATURES, LABELS, ax=given)
     assert ax is given
-    standard = (FEATURES - FEATURES.mean(axis=0)) / FEATURES.std(axis=0)
+    mean, deviation = standardisation(FEATURES)
+    standard = (FEATURES - mean) / deviation
     axes, sizes, _ = np.linalg.svd(standard, full_matrices=False)
     shares = sizes**2 / (sizes**2).sum()
     assert ax.get_xlabel() == f"component 1 ({shares[0]:.0%} of the variance)"

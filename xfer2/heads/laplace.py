@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 from threadpoolctl import threadpool_limits
 
 from xfer2._random import child_seed, root_seed
+from xfer2._scaling import Standard
 from xfer2._validation import check_integer
 from xfer2.heads._features import two_columns
 from xfer2.heads._posterior import PosteriorHead, normal_draws, rows_for_choice
@@ -96,23 +97,26 @@ class LaplaceHead(PosteriorHead):
                 draws = normal_draws(_CHOICE_DRAWS, outputs, child_seed(seed, "choice"))
                 rows = rows_for_choice(len(draws), len(self.classes_)) // len(work.folds)
                 random = np.random.default_rng(child_seed(seed, "rows"))
-                held_out = [random.permutation(fold.held_out)[:rows] for fold in work.folds]
-                means = [fold.logits(work.X[some]) for fold, some in zip(work.folds, held_out, strict=True)]
-                samples = [Curvature.at(work.X[fold.train], fold.logits(work.X[fold.train]), 1 / mode.C_).samples(
-                    mean, work.X[some], draws) for fold, some, mean in zip(work.folds, held_out, means, strict=True)]
+                means, samples, held_out = [], [], []
+                for fold in work.folds:
+                    some = random.permutation(len(fold.held_out))[:rows]
+                    known = fold.standard.inside(work.X[fold.train])
+                    curvature = Curvature.at(known, known @ fold.coef.T + fold.intercept, 1 / mode.C_)
+                    held_out.append(fold.held_out[some])
+                    means.append(fold.logits[some])
+                    samples.append(curvature.samples(means[-1], *fold.standard.parts(work.X[held_out[-1]]), draws))
                 codes = work.codes[np.concatenate(held_out)]
                 self.spread_, self.temperature_ = fit_spread(two_columns(np.concatenate(means)),
                                                              two_columns(np.concatenate(samples, axis=1)), codes)
-            self.curvature_ = Curvature.at(work.X, work.X @ work.coef.T + mode.intercept_, 1 / mode.C_)
-        self.rotation_ = work.rotation
+            known = work.standard.inside(work.X)
+            self.curvature_ = Curvature.at(known, known @ work.coef.T + mode.intercept_, 1 / mode.C_)
+        self.rotation_ = work.standard.basis
         return self
 
     def _logit_samples(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        standard = (X - self.mode_.mean_) / self.mode_.scale_
-        mean = standard @ self.mode_.coef_.T + self.mode_.intercept_
-        inside = standard if self.rotation_ is None else standard @ self.rotation_.T
-        outside = np.maximum((standard**2).sum(axis=1) - (inside**2).sum(axis=1), 0.0)
-        samples = self.curvature_.samples(mean, inside, self.draws_, outside)
+        standard = Standard(self.mode_.mean_, self.mode_.scale_, self.rotation_)
+        mean = (X - standard.mean) / standard.scale @ self.mode_.coef_.T + self.mode_.intercept_
+        samples = self.curvature_.samples(mean, *standard.parts(X), self.draws_)
         return two_columns(mean), two_columns(samples)
 
 
@@ -147,7 +151,7 @@ class Curvature:
         precision = len(X) * np.outer(np.maximum(features, 0), np.maximum(values, 0)) + prior_precision
         return cls(prior_precision, precision, feature_axes, axes)
 
-    def samples(self, mean: np.ndarray, X: np.ndarray, draws: np.ndarray, outside: np.ndarray | float = 0.0) -> np.ndarray:
+    def samples(self, mean: np.ndarray, X: np.ndarray, outside: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Logits (s, n, o) for their means (n, o), features X (n, d), and draws (s, o).
 
         `outside` (n,) is the squared length of what each row's features have in directions that X does not show.
