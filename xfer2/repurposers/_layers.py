@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from xfer2._mxnet import mx
 from xfer2._validation import check_kind
 from xfer2.exceptions import ModelError
-from xfer2.model_handler import edits
+from xfer2.model_handler import edits, symbols
 from xfer2.model_handler.graph import edit, operators, query
 from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Edge, Graph, Node
@@ -42,6 +43,36 @@ def check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
         below = query.data_edges(graph, node, network.params)[0].node
         raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
                          f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")
+
+
+def readable(network: Network, layer: str, answer: Edge) -> tuple[Network, str]:
+    """The network with, and the name of, what a new dense layer reads of a layer.
+
+    Where a convolution answers at every place, and the mean of these is the network's answer, it is the mean of the layer's
+    maps: from it a dense layer gives what a convolution of one place and the mean over them would. Else it is the layer.
+    """
+    graph = network.graph
+    try:
+        head = edit.head_layer(Graph(graph.nodes, (answer,), graph.attrs))
+    except ModelError:
+        return network, layer
+    read = query.resolve_output(graph, layer)
+    _, shapes = symbols.infer_shapes(network, outputs=(answer, Edge(head), read))
+    if graph.by_name[head].op != "Convolution" or None in shapes:
+        return network, layer
+    answered, at_places, found = (shape[1:] for shape in shapes if shape is not None)
+    averaged = math.prod(answered) == at_places[0] < math.prod(at_places)
+    if not averaged or len(found) != len(at_places) or math.prod(found) == found[0]:
+        return network, layer
+    name = fresh_name("target_mean", graph.by_name)
+    mean = Node(name, "Pooling", {"pool_type": "avg", "global_pool": "True", "kernel": str((1,) * len(found[1:]))}, (read,))
+    return edits.with_graph(network, Graph((*graph.nodes, mean), graph.outputs, graph.attrs)), name
+
+
+def cut(source: ModelHandler, layer: str) -> ModelHandler:
+    """The source up to a layer, its output what a new dense layer reads."""
+    network, name = readable(source.network, layer, source.network.graph.outputs[0])
+    return ModelHandler(network).truncate(name)
 
 
 def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:

@@ -13,7 +13,7 @@ from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._layers import add_dense, check_is_below_the_answer, features_layer, last_features
+from xfer2.repurposers._layers import add_dense, check_is_below_the_answer, cut, features_layer, last_features
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import features_suffice
 
@@ -76,10 +76,10 @@ class TowerRepurposer(NeuralNetworkRepurposer):
 
 
 def up_to_features(owner: str, source: ModelHandler, layer: str | None) -> Network:
-    """The source up to its features, in the handler too."""
+    """The source up to its features."""
     if layer is not None:
         check_is_below_the_answer(owner, source.network, layer)
-    return source.truncate(layer or features_layer(owner, source.network, "Say transfer_layer_name.")).network
+    return cut(source, layer or features_layer(owner, source.network, "Say transfer_layer_name.")).network
 
 
 def as_frozen(source: Network, graph: Graph | None = None) -> Network:

@@ -9,7 +9,7 @@ from xfer2._mxnet import mx
 from xfer2._validation import as_names
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._layers import add_dense, check_is_below_the_answer, last_features
+from xfer2.repurposers._layers import add_dense, check_is_below_the_answer, cut, last_features
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import features_suffice
 
@@ -27,7 +27,8 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
     source_model : model
         Whatever `ModelHandler` reads.
     transfer_layer_name : str
-        The last layer that is kept.
+        The last layer that is kept. The new layer reads all of it, or the mean of its maps where the source's own answer is
+        the mean of a convolution's, as SqueezeNet's is; so in every method.
     target_class_count, context_function, num_devices, batch_size, num_epochs, optimizer, optimizer_params
         See `NeuralNetworkRepurposer`.
     fixed_layers : str or list of str
@@ -57,7 +58,7 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
 
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         check_is_below_the_answer(type(self).__name__, source.network, self.transfer_layer_name)
-        target = source.truncate(self.transfer_layer_name)
+        target = cut(source, self.transfer_layer_name)
         fixed = as_names(type(self).__name__, "fixed_layers", self.fixed_layers, may_be_empty=True)
         if fixed:
             target.freeze(fixed)

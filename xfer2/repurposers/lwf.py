@@ -25,7 +25,7 @@ from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examined, data_and_labels, known_codes
-from xfer2.repurposers._layers import features_layer, last_features, served, with_outputs
+from xfer2.repurposers._layers import features_layer, last_features, readable, served, with_outputs
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix
 from xfer2.repurposers._training_run import features_suffice, with_shapes
@@ -285,7 +285,8 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         fixed = as_names(owner, "fixed_layers", self.fixed_layers, may_be_empty=True)
         if fixed:
             source.freeze(fixed)
-        return ModelHandler(edits.with_graph(source.network, distillation.with_head(network.graph, own, name, class_count)))
+        network, own = readable(source.network, own, network.graph.outputs[-1])
+        return ModelHandler(edits.with_graph(network, distillation.with_head(network.graph, own, name, class_count)))
 
     def _task(self) -> str:
         return self.task_name

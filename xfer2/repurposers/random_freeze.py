@@ -11,7 +11,7 @@ from xfer2.model_handler import params
 from xfer2.model_handler.graph import query
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
-from xfer2.repurposers._layers import add_dense, features_layer
+from xfer2.repurposers._layers import add_dense, cut, features_layer
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 
 
@@ -60,9 +60,11 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
         if self.num_layers_to_drop is None:
-            target = source.copy().truncate(features_layer(owner, source.network, "Say num_layers_to_drop."))
+            last = features_layer(owner, source.network, "Say num_layers_to_drop.")
         else:
-            target = source.copy().drop_layer_top(check_integer(owner, "num_layers_to_drop", self.num_layers_to_drop))
+            kept = source.copy().drop_layer_top(check_integer(owner, "num_layers_to_drop", self.num_layers_to_drop))
+            last = query.output_name(kept.network.graph, kept.network.graph.outputs[0])
+        target = cut(source, last)
         fixed, drawn = (self._kept(name, source.network.graph, target) for name in ("fixed_layers", "random_layers"))
         held = set(params.owned_by(target.network, fixed))
         both = [layer for layer in drawn if layer in fixed or held.intersection(target.network.layer_parameters[layer])]
@@ -77,7 +79,7 @@ class NeuralNetworkRandomFreezeRepurposer(NeuralNetworkRepurposer):
 
     def _kept(self, name: str, source: Graph, target: ModelHandler) -> tuple[str, ...]:
         """The layers that a parameter names, without those that are dropped: these are anew in any case."""
-        owner, layers = type(self).__name__, target.layer_names
+        owner, layers = type(self).__name__, [layer for layer in target.layer_names if layer in source.by_name]
         named = query.matching_layers(source, as_names(owner, name, getattr(self, name), may_be_empty=True))
         kept = tuple(layer for layer in named if layer in layers)
         if named and not kept and name == "fixed_layers":

@@ -70,13 +70,13 @@ class TwoTowerRepurposer(TowerRepurposer):
 
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
-        network = as_frozen(up_to_features(owner, source, self.transfer_layer_name))
+        network = up_to_features(owner, source, self.transfer_layer_name)
         if self.module is None:
-            module = replace(source.network, frozen=frozenset())  # cut where the source was, with its Dropout
+            module = replace(network, frozen=frozenset())  # with its Dropout
         else:
             module = params.cast(sources.read(self.module, owner, "module"), "float32")
             module = edits.with_graph(module, edit.as_inference(module.graph))
-        both = edits.beside(network, module, fresh_prefix(network, "module_"))
+        both = edits.beside(as_frozen(network), module, fresh_prefix(network, "module_"))
         return self._joined(both, class_count, self.hidden_units)
 
     def _check_parameters(self) -> None:

@@ -1,0 +1,78 @@
+"""What a new dense layer reads of the source, where the source's own answer is a convolution's."""
+
+import numpy as np
+import pytest
+from tasks import bright_channels, convolutional_head, residual_network
+
+import xfer2
+from xfer2._mxnet import mx
+from xfer2.exceptions import ModelError
+from xfer2.model_handler import ModelHandler
+from xfer2.model_handler.graph.model import Edge
+from xfer2.repurposers._layers import cut, readable
+
+SETTINGS = {"num_epochs": 2, "batch_size": 16, "random_state": 0}
+METHODS = {
+    "fine-tune": lambda source, **more: xfer2.NeuralNetworkFineTuneRepurposer(source, "relu", **SETTINGS, **more),
+    "random-freeze": lambda source, **more: xfer2.NeuralNetworkRandomFreezeRepurposer(source, **SETTINGS, **more),
+    "random-freeze, by count": lambda source, **more: xfer2.NeuralNetworkRandomFreezeRepurposer(
+        source, num_layers_to_drop=4, **SETTINGS, **more),
+    "two-tower": lambda source, **more: xfer2.TwoTowerRepurposer(source, **SETTINGS, **more),
+    "stitch": lambda source, **more: xfer2.StitchRepurposer(source, width=0.5, **SETTINGS, **more),
+    "ptu": lambda source, **more: xfer2.PtuRepurposer(source, **SETTINGS, **more),
+    "lwf": lambda source, **more: xfer2.LwfRepurposer(source, **SETTINGS, **more),
+}
+COLUMNS = {"two-tower": 12, "stitch": 9}  # of the module too
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_reads_the_mean_of_the_maps_that_a_convolution_answers_from(method, tmp_path):
+    images, labels = bright_channels()
+    repurposer = METHODS[method](convolutional_head()).fit(images, labels)
+    graph = repurposer.network_.graph
+    new = next(node for node in graph.nodes if node.op == "FullyConnected")
+    assert repurposer.network_.params[new.inputs[1].node].shape == (3, COLUMNS.get(method, 6))
+    repurposer.save(str(tmp_path / "saved"))
+    loaded = xfer2.load(str(tmp_path / "saved"))
+    np.testing.assert_array_equal(loaded.predict_proba(images), repurposer.predict_proba(images))
+
+
+def test_lwf_reads_it_for_every_task():
+    images, labels = bright_channels()
+    repurposer = METHODS["lwf"](convolutional_head()).fit(images, labels).add_task("more", images, labels[::-1])
+    sizes = [repurposer.network_.params[node.inputs[1].node].shape for node in repurposer.network_.graph.nodes
+             if node.op == "FullyConnected"]
+    assert sizes == [(3, 6), (3, 6)]
+
+
+@pytest.mark.parametrize(("source", "layer"), [
+    (convolutional_head((8, 8)), "relu"),  # one place: a dense layer by another name
+    (convolutional_head(averaged=False), "relu"),  # an answer at every place
+    (residual_network(), "last_relu"),  # a dense layer's answer
+    (residual_network(), "gap"),
+    (convolutional_head(), "gap"),  # averaged already
+])
+def test_other_layers_are_read_as_they_are(source, layer):
+    handler = ModelHandler(source)
+    assert readable(handler.network, layer, handler.network.graph.outputs[0]) == (handler.network, layer)
+    assert cut(handler, layer).layer_names == handler.copy().truncate(layer).layer_names
+    assert handler.network is source
+
+
+def test_where_no_layer_answers_the_layer_is_read_as_it_is():
+    network = ModelHandler(mx.sym.Activation(mx.sym.var("data"), act_type="relu", name="relu")).network
+    assert readable(network, "relu", Edge("relu")) == (network, "relu")
+
+
+def test_the_mean_is_what_a_convolution_of_one_place_and_a_mean_would_give():
+    source = convolutional_head()
+    images, _ = bright_channels()
+    mean = xfer2.extract_features(cut(ModelHandler(source), "relu").network, images, "target_mean").flat("target_mean")
+    weight, bias = (source.params[f"head_{name}"].asnumpy() for name in ("weight", "bias"))
+    own = xfer2.extract_features(source, images, "flat").flat("flat")
+    np.testing.assert_allclose(mean @ weight[:, :, 0, 0].T + bias, own, atol=1e-5)
+
+
+def test_layers_that_are_not_there_are_told():
+    with pytest.raises(ModelError, match="relu9"):
+        cut(ModelHandler(convolutional_head()), "relu9")
