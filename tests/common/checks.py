@@ -4,6 +4,7 @@
 """
 
 import copy
+import inspect
 import json
 import warnings
 
@@ -76,6 +77,17 @@ def check_arguments_are_stored_unchanged(row, task):
     after = repurposer.get_params(deep=False)
     assert before.keys() == after.keys()
     assert all(before[name] is after[name] for name in before)
+
+
+def check_signature_and_representation_tell_parameters(row, task):
+    repurposer = row.make(task.network)
+    known = inspect.signature(type(repurposer)).parameters
+    assert set(known) == set(repurposer.get_params(deep=False))
+    for name, value in row.changed.items():
+        if name in known:
+            assert f"{name}={value!r}" in repr(clone(repurposer).set_params(**{name: value}))
+    told = {line.strip().split("=")[0].split("(")[-1] for line in repr(repurposer).splitlines() if "=" in line}
+    assert told <= {"source_model", *row.layers, *row.arguments}
 
 
 def check_a_parameter_of_a_wrong_kind_is_named(row, task):

@@ -7,6 +7,7 @@ import pytest
 
 from xfer2 import Prediction
 from xfer2.exceptions import ParameterError
+from xfer2.uncertainty.evaluation import Evaluation
 
 CLASSES = np.array(["bee", "hornet", "wasp"])
 
@@ -118,3 +119,10 @@ def test_entropy_does_not_depend_on_the_order_of_the_classes():
     entropies = {tuple(Prediction(chances[:, order], np.arange(7), range(50)).entropy.tolist())
                  for order in (np.arange(7), np.arange(7)[::-1], [3, 1, 0, 6, 5, 2, 4])}
     assert len(entropies) == 1
+
+
+def test_what_is_printed_is_short():
+    prediction = Prediction(np.full((300, 4), 0.25), np.arange(4), range(300), epistemic=np.zeros(300),
+                            distances={"mahalanobis": np.zeros(300)})
+    assert repr(prediction) == "Prediction(300 examples, 4 classes, epistemic, mahalanobis)"
+    assert repr(Evaluation(prediction, np.arange(300) % 4)) == "Evaluation(300 examples, 225 of them wrong)"

@@ -20,7 +20,7 @@ from xfer2.model_handler import params, sources
 from xfer2.model_handler.network import Network
 from xfer2.persistence import from_plain, read_directory, to_plain, write_directory
 from xfer2.repurposers._examples import Examined, described
-from xfer2.repurposers._registry import constructor_parameters
+from xfer2.repurposers._registry import constructor_parameters, constructor_signature
 from xfer2.uncertainty.evaluation import Evaluation
 from xfer2.uncertainty.predictions import Prediction
 
@@ -55,6 +55,12 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     classes_: np.ndarray
     trained_on_: dict[str, Any]
     held_out_: Evaluation | None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let `help`, and scikit-learn's representation, know the parameters that a constructor hands on to its bases."""
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__.__signature__ = constructor_signature(cls)  # type: ignore[attr-defined]
 
     @abstractmethod
     def fit(self, X: Any, y: Any = None) -> Any:

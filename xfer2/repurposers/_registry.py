@@ -79,6 +79,15 @@ def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
     return found
 
 
+def constructor_signature(cls: type) -> inspect.Signature:
+    """Of a class's constructor, with all that it hands on to its bases by name."""
+    own = inspect.signature(vars(cls)["__init__"]).parameters
+    handed_on = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+                 for name, parameter in constructor_parameters(cls).items() if name not in own]
+    kept = [parameter for parameter in own.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    return inspect.Signature([*kept, *handed_on] if len(kept) < len(own) else list(own.values()))
+
+
 def parameters_of(cls: Any) -> dict[str, Any]:
     """The parameters of a repurposer, those handed on to its bases too, with defaults or `REQUIRED`."""
     names = set(cls._get_param_names())

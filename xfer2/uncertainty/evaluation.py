@@ -64,6 +64,9 @@ class Evaluation:
     def __len__(self) -> int:
         return len(self.prediction)
 
+    def __repr__(self) -> str:
+        return f"Evaluation({len(self)} examples, {self.wrong.sum()} of them wrong)"
+
     @cached_property
     def wrong(self) -> np.ndarray:
         """Whether the predicted label is not the true one (n,)."""

@@ -80,6 +80,11 @@ class Prediction:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        parts = [name for name in ("aleatoric", "epistemic", "deviation", "logits") if getattr(self, name) is not None]
+        more = "".join(f", {name}" for name in (*parts, *self.distances))
+        return f"Prediction({len(self)} examples, {len(self.classes)} classes{more})"
+
     @property
     def labels(self) -> np.ndarray:
         """The most probable class of each example (n,)."""
