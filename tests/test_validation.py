@@ -6,7 +6,10 @@ import pytest
 from xfer2._optional import require
 from xfer2._validation import (
     as_names,
+    check_at_least_zero,
     check_choice,
+    check_fraction,
+    check_inside,
     check_integer,
     check_jobs,
     check_positive,
@@ -61,6 +64,18 @@ def test_positive_numbers_are_taken_as_floats(value):
 def test_what_is_not_positive_is_refused(value):
     with pytest.raises(ParameterError, match="Owner: rate must be a positive number; got"):
         check_positive("Owner", "rate", value)
+
+
+@pytest.mark.parametrize("check", [check_inside, check_fraction, check_at_least_zero])
+def test_limits_of_other_numbers(check):
+    assert check("Owner", "risk", np.float32(0.5)) == 0.5
+    taken = {check_inside: (), check_fraction: (0,), check_at_least_zero: (0, 1)}[check]
+    for value in (0, 1, -1, float("nan"), float("inf"), False, "0.5", None):
+        if value in taken and value is not False:
+            assert check("Owner", "risk", value) == value
+        else:
+            with pytest.raises(ParameterError, match=r"^Owner: risk must be .*; got"):
+                check("Owner", "risk", value)
 
 
 def test_choices_are_listed():

@@ -80,6 +80,13 @@ def check_fraction(owner: str, name: str, value: Any) -> float:
     return float(value)
 
 
+def check_inside(owner: str, name: str, value: Any, remedy: str = "") -> float:
+    """Return `value` as a float, or raise unless it is a number above 0 and below 1."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < float(value) < 1:
+        raise parameter_error(owner, name, "between 0 and 1", value, remedy)
+    return float(value)
+
+
 def check_shape(owner: str, name: str, value: Any) -> tuple[int, ...]:
     """Return a shape without the batch axis as a tuple, or raise unless it is a sequence of positive integers."""
     if isinstance(value, (tuple, list)) and all(isinstance(size, numbers.Integral) and int(size) > 0 for size in value):

@@ -105,7 +105,7 @@ def files_below(folder):
     ("predict {s} {p} -o there.csv", "--overwrite"),
     ("predict {s} {p} --coverage 1.5", "between 0 and 1"),
     ("predict {s} {p} --coverage 0.999", "at least 999 labelled rows"),
-    ("predict {s} {p} --abstain-risk 0", "positive"),
+    ("predict {s} {p} --abstain-risk 0", "between 0 and 1"),
     ("report {s} {p} -o there.html", "--overwrite"),
     ("report nowhere {p}", "'nowhere'"),
     ("report {s} other -o r.html", "is not among the classes"),

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 
 from xfer2._random import root_seed
-from xfer2._validation import check_integer, check_positive, parameter_error
+from xfer2._validation import check_inside, check_integer
 from xfer2.exceptions import DataError
 from xfer2.uncertainty.predictions import columns_of, label_codes
 
@@ -132,8 +132,7 @@ def bootstrap_rows(score: Callable[[np.ndarray], Any], count: int, level: float 
                    random_state: Any = None) -> tuple[float, float]:
     """`bootstrap_interval` of a score that takes row numbers (count,) of `count` rows."""
     owner = "bootstrap_interval"
-    if not 0 < check_positive(owner, "level", level) < 1:
-        raise parameter_error(owner, "level", "between 0 and 1", level)
+    check_inside(owner, "level", level)
     check_integer(owner, "resamples", resamples)
     random = np.random.default_rng(root_seed(owner, random_state))
     scores = [score(random.integers(0, count, count)) for _ in range(resamples)]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xfer2._random import child_seed, root_seed
-from xfer2._validation import check_choice, check_positive, parameter_error
+from xfer2._validation import check_choice, check_inside, parameter_error
 from xfer2.exceptions import DataError
 from xfer2.uncertainty.predictions import Prediction, label_codes, shown_classes
 
@@ -104,8 +104,7 @@ class ConformalSets:
             Probabilities are not finite, a label is unknown, or rows are too few for the coverage: n must be at least
             coverage / (1 - coverage), for ``"raps"`` more; the message says how many.
         """
-        if not 0 < check_positive("ConformalSets", "coverage", self.coverage) < 1:
-            raise parameter_error("ConformalSets", "coverage", "between 0 and 1", self.coverage, "For example 0.9.")
+        check_inside("ConformalSets", "coverage", self.coverage, "For example 0.9.")
         check_choice("ConformalSets", "method", self.method, ("lac", "aps", "raps"))
         seed = root_seed("ConformalSets", self.random_state)
         chances = _probabilities(prediction)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from xfer2._validation import check_positive, parameter_error
+from xfer2._validation import check_inside, check_positive, parameter_error
 from xfer2.exceptions import DataError
 
 
@@ -147,8 +147,7 @@ def threshold_at_risk(uncertainty: Any, wrong: Any, risk: float, confidence: flo
     """
     owner = "threshold_at_risk"
     for name, value in {"risk": risk, "confidence": confidence}.items():
-        if not 0 < check_positive(owner, name, value) < 1:
-            raise parameter_error(owner, name, "between 0 and 1", value)
+        check_inside(owner, name, value)
     values, mistakes = _rows(owner, uncertainty, wrong)
     steps = 1 + math.ceil(math.log2(len(values)))
     misled = (1 - confidence) / steps
