@@ -179,7 +179,8 @@ def test_deviations_are_drawn_together_as_far_as_they_are_uncertain(kind):
     errors = 11 / 12 * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
     assert errors.max() < 30  # no column fires once
     found = np.log(standardisation(rows)[1])
-    np.testing.assert_allclose(found, slowly_shrunken(own.tolist(), errors.tolist()), rtol=1e-6, atol=1e-9)
+    expected = np.clip(slowly_shrunken(own.tolist(), errors.tolist()), own - np.sqrt(2 / 11), own + 2 * np.sqrt(errors))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
     moved = abs(found - own).max()
     assert moved < 0.06 if kind == "of units" else moved > 0.1
 
@@ -245,12 +246,30 @@ def test_deviations_are_between_those_of_scikit_learn(rows):
     reference = StandardScaler().fit(rows)
     np.testing.assert_allclose(mean, reference.mean_, atol=1e-12)
     varies = rows.std(axis=0) > 0
-    np.testing.assert_array_equal(deviation[~varies], 1)
     own = reference.scale_[varies]
+    np.testing.assert_allclose(deviation[~varies], np.exp(np.log(own).mean()) if len(own) else 1, rtol=1e-9)
     assert (deviation[varies] >= own.min(initial=np.inf) * (1 - 1e-9)).all()
     assert (deviation[varies] <= own.max(initial=0) * (1 + 1e-9)).all()
     if len(rows) < 3 or varies.sum() < 2:
-        np.testing.assert_allclose(deviation, reference.scale_, rtol=1e-9)
+        np.testing.assert_allclose(deviation[varies], own, rtol=1e-9)
+
+
+@pytest.mark.parametrize("rows", [20, 2000])
+def test_one_large_value_does_not_make_its_row_further_away_than_it_is(rows):
+    features = np.random.default_rng(0).normal(size=(rows, 6))
+    features[3, 5] = 1e5
+    mean, deviation = standardisation(features)
+    own = abs(features[3, 5] - features[:, 5].mean()) / features[:, 5].std()
+    assert abs(features[3, 5] - mean[5]) / deviation[5] < 1.5 * own
+    assert standardisation(-features)[1] == pytest.approx(deviation)
+
+
+def test_a_column_that_never_varied_has_the_usual_deviation_whatever_the_unit():
+    features = np.random.default_rng(0).normal(size=(20, 6))
+    features[:, 2] = 7.0
+    for unit in (1.0, 100.0):
+        _, deviation = standardisation(unit * features)
+        assert deviation[2] == pytest.approx(unit, rel=0.3)
 
 
 def test_with_many_rows_standardisation_is_that_of_scikit_learn():

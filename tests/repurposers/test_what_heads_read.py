@@ -1,8 +1,10 @@
 """What a new dense layer reads of the source, where the source's own answer is a convolution's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from tasks import bright_channels, convolutional_head, residual_network
+from tasks import bright_channels, convolutional_head, drawn, residual_network
 
 import xfer2
 from xfer2._mxnet import mx
@@ -76,3 +78,32 @@ def test_the_mean_is_what_a_convolution_of_one_place_and_a_mean_would_give():
 def test_layers_that_are_not_there_are_told():
     with pytest.raises(ModelError, match="relu9"):
         cut(ModelHandler(convolutional_head()), "relu9")
+
+
+@pytest.mark.parametrize("size", [8, 6, 12])
+def test_images_of_another_size_than_the_sources_head_takes_are_learned(size):
+    x = mx.sym.Convolution(mx.sym.var("data"), num_filter=6, kernel=(3, 3), pad=(1, 1), name="conv")
+    x = mx.sym.Convolution(mx.sym.Activation(x, act_type="relu", name="relu"), num_filter=5, kernel=(1, 1), name="head")
+    x = mx.sym.Flatten(mx.sym.Pooling(x, kernel=(8, 8), pool_type="avg", name="gap"), name="flat")
+    source = ModelHandler(drawn(x, data=(3, 8, 8))).network
+    images = np.random.default_rng(0).normal(size=(12, 3, size, size)).astype("float32")
+    without = replace(source, input_shapes={"data": (3, size, size)})
+    assert cut(ModelHandler(without), "relu").layer_names[-1] == ("relu" if size == 12 else "target_mean")
+    repurposer = METHODS["fine-tune"](without).fit(images, [0, 1] * 6)
+    assert repurposer.predict(images).shape == (12,)
+
+
+@pytest.mark.parametrize("kind", ["max", "one place"])
+def test_an_answer_that_is_no_mean_leaves_the_places(kind):
+    x = mx.sym.Convolution(mx.sym.var("data"), num_filter=6, kernel=(3, 3), pad=(1, 1), name="conv")
+    x = mx.sym.Convolution(mx.sym.Activation(x, act_type="relu", name="relu"), num_filter=5, kernel=(1, 1), name="head")
+    x = (mx.sym.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="max", name="top") if kind == "max" else
+         mx.sym.slice(x, begin=(None, None, 4, 4), end=(None, None, 5, 5), name="top"))
+    assert cut(ModelHandler(drawn(mx.sym.Flatten(x), data=(3, 8, 8))), "relu").layer_names[-1] == "relu"
+
+
+def test_an_input_is_no_layer():
+    x = mx.sym.Convolution(mx.sym.var("data"), num_filter=6, kernel=(3, 3), pad=(1, 1), name="conv")
+    backbone = drawn(mx.sym.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg", name="gap"), data=(3, 8, 8))
+    with pytest.raises(ModelError, match="nothing would be left"):
+        METHODS["random-freeze"](backbone).fit(*bright_channels())

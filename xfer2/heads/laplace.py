@@ -115,7 +115,7 @@ class LaplaceHead(PosteriorHead):
 
     def _logit_samples(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         standard = Standard(self.mode_.mean_, self.mode_.scale_, self.rotation_)
-        mean = (X - standard.mean) / standard.scale @ self.mode_.coef_.T + self.mode_.intercept_
+        mean = (X - standard.mean) @ (self.mode_.coef_ / standard.scale).T + self.mode_.intercept_
         samples = self.curvature_.samples(mean, *standard.parts(X), self.draws_)
         return two_columns(mean), two_columns(samples)
 

@@ -64,7 +64,7 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
     temperature_ : float
         Logits are divided by it.
     mean_, scale_ : numpy.ndarray (d,)
-        Of the features: deviations, drawn to what is usual where rows are few. A feature that does not vary has scale 1.
+        Of the features: deviations, drawn to what is usual where rows are few; that where a feature does not vary.
     cv_log_loss_ : dict of float to float
         Mean log loss by C over the folds, in nats, as far as it was tried: it stops after two rises in a row. Empty where
         C was given.
@@ -199,9 +199,9 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class Fold:
-    """A model of some rows, which are standardised by themselves, and its logits (m, k), or (m, 1), of the rows held out.
+    """A model of some rows, standardised by themselves, and its logits (m, k), or (m, 1), of the rows held out.
 
-    Rows to come are not there either where deviations are learned: with few rows, those of held-out rows would tell much.
+    Rows that are held out have no part in the deviations: of few rows, they would give much away.
     """
 
     train: np.ndarray
@@ -235,11 +235,15 @@ class _Part:
         self.X, self.codes, self.held_out, self.model = X, codes, held_out, model
         self.train = np.setdiff1d(np.arange(len(X)), held_out)
         self.standard, rows = Standard.of(X[self.train])
-        # small where rows were rotated; a copy of nearly all features where not
-        self.rotated = None if self.standard.basis is None else (rows, self.standard.inside(X[held_out]))
+        self.rotated = None  # a copy of nearly all features would be kept, where rows are no fewer than columns
+        if self.standard.basis is not None:
+            self.rotated = rows, self.standard.inside(X[held_out])
 
     def fit(self, C: float) -> Fold:
-        rows, others = self.rotated or map(self.standard.inside, (self.X[self.train], self.X[self.held_out]))
+        if self.rotated is None:
+            rows, others = (self.standard.inside(self.X[part]) for part in (self.train, self.held_out))
+        else:
+            rows, others = self.rotated
         model = self.model.set_params(C=C).fit(rows, self.codes[self.train])
         return Fold(self.train, self.held_out, self.standard, model.coef_.copy(), model.intercept_.copy(),
                     others @ model.coef_.T + model.intercept_)

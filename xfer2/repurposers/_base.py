@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -59,8 +60,9 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     def __init_subclass__(cls, **options: Any) -> None:
         """Let `help`, and scikit-learn's representation, know the parameters that a constructor hands on to its bases."""
         super().__init_subclass__(**options)
-        if "__init__" in vars(cls):
-            cls.__init__.__signature__ = constructor_signature(cls)  # type: ignore[attr-defined]
+        own = vars(cls).get("__init__")
+        if inspect.isfunction(own) and cls._get_param_names() == sorted(constructor_parameters(cls)):
+            own.__signature__ = constructor_signature(cls)  # type: ignore[attr-defined]
 
     @abstractmethod
     def fit(self, X: Any, y: Any = None) -> Any:

@@ -51,22 +51,40 @@ def readable(network: Network, layer: str, answer: Edge) -> tuple[Network, str]:
     Where a convolution answers at every place, and the mean of these is the network's answer, it is the mean of the layer's
     maps: from it a dense layer gives what a convolution of one place and the mean over them would. Else it is the layer.
     """
-    graph = network.graph
+    graph, read = network.graph, query.resolve_output(network.graph, layer)
     try:
-        head = edit.head_layer(Graph(graph.nodes, (answer,), graph.attrs))
+        head = graph.by_name[edit.head_layer(Graph(graph.nodes, (answer,), graph.attrs))]
     except ModelError:
         return network, layer
-    read = query.resolve_output(graph, layer)
-    _, shapes = symbols.infer_shapes(network, outputs=(answer, Edge(head), read))
-    if graph.by_name[head].op != "Convolution" or None in shapes:
+    if head.op != "Convolution" or not _is_averaged(graph, head, answer) or graph.by_name[read.node].is_variable:
         return network, layer
-    answered, at_places, found = (shape[1:] for shape in shapes if shape is not None)
-    averaged = math.prod(answered) == at_places[0] < math.prod(at_places)
-    if not averaged or len(found) != len(at_places) or math.prod(found) == found[0]:
+    at_places, found, answered = (_shape(network, edge) for edge in (Edge(head.name), read, answer))
+    if at_places is None or found is None or len(found) != len(at_places):
+        return network, layer
+    if math.prod(at_places) == at_places[0] or math.prod(found) == found[0]:  # one place
+        return network, layer
+    if answered is not None and math.prod(answered) != at_places[0]:
         return network, layer
     name = fresh_name("target_mean", graph.by_name)
     mean = Node(name, "Pooling", {"pool_type": "avg", "global_pool": "True", "kernel": str((1,) * len(found[1:]))}, (read,))
-    return edits.with_graph(network, Graph((*graph.nodes, mean), graph.outputs, graph.attrs)), name
+    return network.with_graph(Graph((*graph.nodes, mean), graph.outputs, graph.attrs)), name
+
+
+def _shape(network: Network, edge: Edge) -> tuple[int, ...] | None:
+    """Without the batch axis; None where it does not follow, or the layers up to there take images of another size."""
+    try:
+        _, (shape,) = symbols.infer_shapes(network, outputs=[edge])
+    except ModelError:
+        return None
+    return None if shape is None else shape[1:]
+
+
+def _is_averaged(graph: Graph, head: Node, answer: Edge) -> bool:
+    """Whether a mean is taken between a layer and what the network answers with."""
+    above = graph.nodes[graph.nodes.index(head) + 1:]
+    needed = query.ancestors(graph, [answer.node])
+    return any(node.name in needed and (node.op in operators.MEANS or node.attrs.get("pool_type") == "avg")
+               and head.name in query.ancestors(graph, [node.name]) for node in above)
 
 
 def cut(source: ModelHandler, layer: str) -> ModelHandler:

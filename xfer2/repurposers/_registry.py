@@ -81,11 +81,12 @@ def constructor_parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 def constructor_signature(cls: type) -> inspect.Signature:
     """Of a class's constructor, with all that it hands on to its bases by name."""
-    own = inspect.signature(vars(cls)["__init__"]).parameters
+    signature = inspect.signature(vars(cls)["__init__"])
+    own = signature.parameters
     handed_on = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
                  for name, parameter in constructor_parameters(cls).items() if name not in own]
     kept = [parameter for parameter in own.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-    return inspect.Signature([*kept, *handed_on] if len(kept) < len(own) else list(own.values()))
+    return signature.replace(parameters=[*kept, *handed_on]) if len(kept) < len(own) else signature
 
 
 def parameters_of(cls: Any) -> dict[str, Any]:

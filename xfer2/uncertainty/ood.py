@@ -74,7 +74,7 @@ class MahalanobisDistance:
     ----------
     shrinkage_ : float
     mean_, scale_ : numpy.ndarray (d,)
-        By which columns are standardised; a constant column has scale 1.
+        By which columns are standardised; a constant column has the usual scale.
     basis_ : numpy.ndarray (r, d)
         Orthonormal rows: the axes of the covariance.
     variances_ : numpy.ndarray (r,)

@@ -15,6 +15,7 @@ LOSS_OUTPUTS = frozenset({"SoftmaxOutput", "Softmax", "LinearRegressionOutput", 
                           "MAERegressionOutput", "SVMOutput"})
 SOFTMAXES = frozenset({"softmax", "log_softmax", "SoftmaxActivation", "SoftmaxOutput", "Softmax"})
 ANSWERS = LOSS_OUTPUTS | SOFTMAXES
+MEANS = frozenset({"mean", "_contrib_AdaptiveAvgPooling2D"})  # beside Pooling of the type avg
 RESHAPES = frozenset({"Reshape", "reshape"})
 SHAPING = RESHAPES | {"Flatten", "squeeze", "expand_dims", "transpose", "_copy", "identity", "Cast"}
 
