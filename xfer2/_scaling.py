@@ -32,15 +32,16 @@ class Standard:
 
     def inside(self, X: np.ndarray) -> np.ndarray:
         """Rows by it (m, r or d), without what they have outside the span of those it was learned from."""
-        return self.parts(X)[0]
+        rows = (X - self.mean) / self.scale
+        return rows if self.basis is None else rows @ self.basis.T
 
     def parts(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows as `inside` has them, and the squared length (m,) of what they have outside that span."""
-        rows = (X - self.mean) / self.scale
+        inside = self.inside(X)
         if self.basis is None:
-            return rows, np.zeros(len(rows))
-        inside = rows @ self.basis.T
-        return inside, np.maximum((rows**2).sum(axis=1) - (inside**2).sum(axis=1), 0.0)
+            return inside, np.zeros(len(inside))
+        lengths = (((X - self.mean) / self.scale) ** 2).sum(axis=1)
+        return inside, np.maximum(lengths - (inside**2).sum(axis=1), 0.0)
 
 
 def standardisation(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,29 +61,27 @@ def check_integer(owner: str, name: str, value: Any, minimum: int = 1) -> int:
 
 def check_positive(owner: str, name: str, value: Any) -> float:
     """Return `value` as a float, or raise unless it is a finite number above zero."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < float(value) < float("inf"):
-        raise parameter_error(owner, name, "a positive number", value)
-    return float(value)
+    return _check_number(owner, name, value, lambda number: 0 < number < float("inf"), "a positive number")
 
 
 def check_at_least_zero(owner: str, name: str, value: Any) -> float:
     """Return `value` as a float, or raise unless it is a finite number of at least zero."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= float(value) < float("inf"):
-        raise parameter_error(owner, name, "a number of at least 0", value)
-    return float(value)
+    return _check_number(owner, name, value, lambda number: 0 <= number < float("inf"), "a number of at least 0")
 
 
 def check_fraction(owner: str, name: str, value: Any) -> float:
     """Return `value` as a float, or raise unless it is a number from 0 to below 1."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= float(value) < 1:
-        raise parameter_error(owner, name, "at least 0 and below 1", value)
-    return float(value)
+    return _check_number(owner, name, value, lambda number: 0 <= number < 1, "at least 0 and below 1")
 
 
 def check_inside(owner: str, name: str, value: Any, remedy: str = "") -> float:
     """Return `value` as a float, or raise unless it is a number above 0 and below 1."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < float(value) < 1:
-        raise parameter_error(owner, name, "between 0 and 1", value, remedy)
+    return _check_number(owner, name, value, lambda number: 0 < number < 1, "between 0 and 1", remedy)
+
+
+def _check_number(owner: str, name: str, value: Any, holds: Callable[[float], bool], must_be: str, remedy: str = "") -> float:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not holds(float(value)):
+        raise parameter_error(owner, name, must_be, value, remedy)
     return float(value)
 
 

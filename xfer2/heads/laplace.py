@@ -108,8 +108,7 @@ class LaplaceHead(PosteriorHead):
                 codes = work.codes[np.concatenate(held_out)]
                 self.spread_, self.temperature_ = fit_spread(two_columns(np.concatenate(means)),
                                                              two_columns(np.concatenate(samples, axis=1)), codes)
-            known = work.standard.inside(work.X)
-            self.curvature_ = Curvature.at(known, known @ work.coef.T + mode.intercept_, 1 / mode.C_)
+            self.curvature_ = Curvature.at(work.rows, work.rows @ work.coef.T + mode.intercept_, 1 / mode.C_)
         self.rotation_ = work.standard.basis
         return self
 

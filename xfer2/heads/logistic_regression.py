@@ -126,7 +126,7 @@ class LogisticRegressionHead(ClassifierMixin, BaseEstimator):
         self.coef_ = model.coef_ if standard.basis is None else model.coef_ @ standard.basis
         self.intercept_, self.temperature_ = model.intercept_, 1.0
         self.n_iter_ = int(np.max(model.n_iter_))
-        return Work(X, codes, standard, model.coef_, folds)
+        return Work(X, codes, standard, rows, model.coef_, folds)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits (n, k), divided by the temperature; for two classes (n,), the logit of the second."""
@@ -219,11 +219,12 @@ class Fold:
 
 @dataclass(frozen=True)
 class Work:
-    """What a fit was done with: features X and codes, what standardised them, the model's coefficients on that."""
+    """What a fit was done with: features X and codes, what standardised them, the rows it made, the coefficients on these."""
 
     X: np.ndarray
     codes: np.ndarray
     standard: Standard
+    rows: np.ndarray
     coef: np.ndarray
     folds: list[Fold]
 
