@@ -79,7 +79,8 @@ def check_inside(owner: str, name: str, value: Any, remedy: str = "") -> float:
     return _check_number(owner, name, value, lambda number: 0 < number < 1, "between 0 and 1", remedy)
 
 
-def _check_number(owner: str, name: str, value: Any, holds: Callable[[float], bool], must_be: str, remedy: str = "") -> float:
+def _check_number(owner: str, name: str, value: Any, holds: Callable[[float], bool], must_be: str,
+                  remedy: str = "") -> float:
     if not isinstance(value, numbers.Real) or isinstance(value, bool) or not holds(float(value)):
         raise parameter_error(owner, name, must_be, value, remedy)
     return float(value)

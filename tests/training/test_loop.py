@@ -185,7 +185,7 @@ def test_softened_and_weighted_targets_are_learned(settings):
     inputs, codes = separable()
     trainer = Trainer(small_block(), epochs=20, batch_size=30, learning_rate=0.05, random_state=0, **settings)
     trainer.fit(inputs, codes)
-    assert trainer.evaluate([inputs], codes)["accuracy"] == 1
+    assert trainer.evaluate([inputs], codes)["accuracy"].all()
 
 
 def test_the_mean_of_the_last_epochs_is_kept_where_asked():
@@ -217,14 +217,16 @@ def test_the_mean_is_of_the_epochs_there_were_where_more_are_asked_for():
 
 def test_the_mean_of_the_last_epochs_competes_with_the_best():
     inputs, codes = noisy()
-    losses = []
-    for last in (0, 3):
-        block = small_block()
-        trainer = Trainer(block, epochs=12, batch_size=20, learning_rate=0.3, average_last=last, random_state=0)
-        trainer.fit(inputs, codes, noisy(60, seed=2))
-        losses.append(trainer.evaluate([noisy(60, seed=2)[0]], noisy(60, seed=2)[1])["loss"])
-        assert trainer.averaged_ == (last if last and losses[1] < losses[0] else 0)
-    assert losses[1] <= losses[0]
+    for last, kept in ((3, 3), (12, 0)):  # the first epochs are far from where it ends
+        losses, averaged = [], []
+        for asked in (0, last):
+            trainer = Trainer(small_block(), epochs=12, batch_size=20, learning_rate=0.05, average_last=asked,
+                              random_state=0).fit(inputs, codes, noisy(60, seed=2))
+            losses.append(trainer.evaluate([noisy(60, seed=2)[0]], noisy(60, seed=2)[1])["loss"])
+            averaged.append(trainer.averaged_)
+        above = losses[1] - losses[0]
+        assert averaged == [0, kept]
+        assert above.mean() <= (above.std(ddof=1) / 60**0.5 if kept else 0)
 
 
 def test_of_several_rows_an_example_every_epoch_takes_one():

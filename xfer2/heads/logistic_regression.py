@@ -219,7 +219,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Work:
-    """What a fit was done with: features X and codes, what standardised them, the rows it made, the coefficients on these."""
+    """What a fit was done with: features X and codes, what standardised them, the rows it made, the model's coefficients."""
 
     X: np.ndarray
     codes: np.ndarray

@@ -39,8 +39,8 @@ class NeuralNetworkRepurposer(Repurposer):
     """Base of repurposers that train a network.
 
     A subclass of one's own implements `_make_target`: the source's handler in, the target's out. What is frozen there is
-    computed once and epochs run on the rest, where `cache` allows it. The parameters with the least loss on the validation
-    data are kept, and probabilities are tempered on the same data.
+    computed once and epochs run on the rest, where `cache` allows it. The latest epoch is kept that is within a standard
+    error of the least loss on the validation data, if it is below the start's; probabilities are tempered on the same data.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class NeuralNetworkRepurposer(Repurposer):
         Fraction to hold out, of every class as nearly as its examples allow, 0 for none; or data that carry labels, or a
         pair of data and labels.
     patience : int, optional
-        Epochs without a lower validation loss after which training stops.
+        Epochs after the one that is kept after which training stops.
     augment : Augmentation, dict of its parameters, or callable, optional
         Changes images, of the network's first input, in training.
     cache : {"auto", False} or int
@@ -222,8 +222,10 @@ class NeuralNetworkRepurposer(Repurposer):
         chosen = history[best_epoch - 1]
         if "validation_loss" not in chosen:
             return f"Trained for {len(history)} epochs, without validation data; the last one's parameters are kept."
-        return (f"Epoch {best_epoch} of {len(history)} had the least validation loss, {chosen['validation_loss']:.3f}, at "
-                f"an accuracy of {chosen['validation_accuracy']:.3f}; its parameters are kept.")
+        least = min(line["validation_loss"] for line in history if line.get("phase") == chosen.get("phase"))
+        return (f"The parameters of epoch {best_epoch} of {len(history)} are kept: validation loss "
+                f"{chosen['validation_loss']:.3f}, within a standard error of the least ({least:.3f}), accuracy "
+                f"{chosen['validation_accuracy']:.3f}.")
 
     def fit(self, X: Any, y: Any = None) -> NeuralNetworkRepurposer:
         """Build the target network and train it.
@@ -372,8 +374,7 @@ class NeuralNetworkRepurposer(Repurposer):
 
     def _saved_parameters(self) -> dict[str, Any]:
         """Of what belongs to one run alone (data, callbacks, folders, functions) the defaults."""
-        values = super()._saved_parameters()
-        values.update(callbacks=(), checkpoint_dir=None)
+        values = {**super()._saved_parameters(), "callbacks": (), "checkpoint_dir": None}
         if not isinstance(self.schedule, str):
             values["schedule"] = "cosine"
         if self.validation is not None and not isinstance(self.validation, Real):

@@ -19,7 +19,7 @@ from xfer2._random import root_seed
 from xfer2.exceptions import PersistenceError
 
 FILE = "training.safetensors"
-_KINDS = ("parameter", "best", "sum", "optimizer")
+_KINDS = ("parameter", "best", "sum", "optimizer", "losses")
 _SEED_FILE = "seed.json"
 _REMEMBERED = ("m_schedule", "last_lr", "cur_lr")  # what Nadam and LARS keep beside their arrays
 
@@ -37,10 +37,11 @@ class State:
     stop : bool
         Whether a callback made it the last.
     history : list of dict
-    best : dict
-        ``epoch`` and ``loss`` of the values kept as best.
+    best_epoch : int
+        Whose values are kept.
     arrays : dict of str to dict of str to numpy.ndarray
-        ``parameter``, ``best`` (values of the best epoch), ``sum`` (of those of the last epochs) and ``optimizer``, by name.
+        ``parameter``, ``best`` (the values that are kept), ``sum`` (of those of the last epochs), ``optimizer``, and the
+        ``losses`` by which they are chosen, by name.
     updates : dict of str to int
         Steps the optimizer has made, by index.
     """
@@ -49,7 +50,7 @@ class State:
     epoch: int
     stop: bool
     history: list[dict[str, float]]
-    best: dict[str, float]
+    best_epoch: int
     arrays: dict[str, dict[str, np.ndarray]]
     updates: dict[str, int]
 
@@ -59,7 +60,7 @@ def write(folder: str | os.PathLike[str], state: State) -> None:
     from safetensors.numpy import save_file
 
     path, scratch = Path(folder) / FILE, Path(folder) / f".{FILE}.new"
-    said = {name: getattr(state, name) for name in ("run", "epoch", "stop", "history", "best", "updates")}
+    said = {name: getattr(state, name) for name in ("run", "epoch", "stop", "history", "best_epoch", "updates")}
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         save_file({f"{kind}/{name}": np.ascontiguousarray(array) for kind in _KINDS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 import warnings
@@ -26,6 +25,7 @@ from xfer2.training.identity import run_identity
 from xfer2.training.losses import mix, soft_targets
 from xfer2.training.optimizers import clip, gluon_trainer, without_examples
 from xfer2.training.schedules import make_schedule
+from xfer2.training.selection import Selection
 from xfer2.uncertainty.calibration import fit_temperature, row_losses
 
 logger = logging.getLogger("xfer2")
@@ -77,10 +77,10 @@ class Trainer:
     views : int
         Rows that the inputs have for every example, one after another; an epoch takes one of them by chance.
     patience : int, optional
-        Epochs without a lower validation loss after which training stops.
+        Epochs after the one that is kept after which training stops.
     average_last : int
         The mean of the parameters after so many last epochs is kept (Izmailov et al. 2018, arXiv:1803.05407), BatchNorm's
-        statistics measured anew, unless the validation loss of a single epoch is lower.
+        statistics measured anew, unless the validation data show it to be worse than a single epoch.
     callbacks : sequence of Callback
     checkpoint_dir : str or path, optional
         Where the run is kept after every epoch, and taken up where it is there.
@@ -147,10 +147,8 @@ class Trainer:
         self.random_state = random_state
         self.earlier = list(earlier)
         self.loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not (label_smoothing or mixup))
-        self.stop = False
+        self.stop, self.best_epoch_, self.averaged_ = False, 0, 0
         self.history_: list[dict[str, float]] = []
-        self.best_epoch_ = 0
-        self.averaged_ = 0
 
     def fit(self, inputs: np.ndarray | Inputs, codes: np.ndarray,
             validation: tuple[np.ndarray | Inputs, np.ndarray] | None = None) -> Trainer:
@@ -162,7 +160,7 @@ class Trainer:
             In the order of the block's inputs.
         codes : numpy.ndarray of int (n,)
         validation : tuple of inputs and codes, optional
-            Measured before the first epoch and after each; the parameters with the least loss on it are kept.
+            Measured before the first epoch and after each; they choose what is kept, see `Selection`.
 
         Raises
         ------
@@ -182,7 +180,7 @@ class Trainer:
         seed = checkpoint.kept_seed(owner, self.checkpoint_dir, self.random_state)
         self._seed = child_seed(seed, "training")
         self.history_, self.stop, self.best_epoch_, self.averaged_ = [], False, 0, 0
-        self._best_loss, self._best = math.inf, dict[str, np.ndarray]()
+        self._selection, self._best = Selection(np.full(1, np.inf)), dict[str, np.ndarray]()
         self._sum: dict[str, Any] = {}
         steps = self.steps_per_epoch(codes)
         self.optimizer_ = self.make_optimizer(steps * self.epochs)
@@ -194,7 +192,7 @@ class Trainer:
             self._run = run_identity(self, self._seed, self._values(), arrays, codes, held_out)
         finished = self._resume()
         if held_out is not None and not finished:
-            self._best_loss, self._best = self.evaluate(*held_out)["loss"], self._values()
+            self._selection, self._best = Selection(self.evaluate(*held_out)["loss"]), self._values()
         self._tell("on_fit_start")
         self._before = self._values()
         with own_draws():
@@ -216,7 +214,8 @@ class Trainer:
             try:
                 record = self.run_epoch(epoch, inputs, codes)
                 if validation is not None:
-                    record.update({f"validation_{name}": value for name, value in self.evaluate(*validation).items()})
+                    found = self.evaluate(*validation)
+                    record.update({f"validation_{name}": float(rows.mean()) for name, rows in found.items()})
                 elif epoch == self.epochs and not all(np.isfinite(value).all() for value in self._values().values()):
                     raise TrainingError(f"Training diverged in the last step of epoch {epoch}. Lower learning_rate (it is "
                                         f"{self.learning_rate}), or set clip_gradient.")
@@ -228,7 +227,7 @@ class Trainer:
                 return
             self.history_.append(record)
             self._before = self._values()
-            self._after_epoch(epoch, record)
+            self._after_epoch(epoch, None if validation is None else found["loss"])
             logger.info("epoch %d/%d: %s", epoch, self.epochs,
                         ", ".join(f"{name} {one:{'' if isinstance(one, str) else '.4g'}}" for name, one in record.items()
                                   if name != "epoch"))
@@ -315,16 +314,16 @@ class Trainer:
                 np.concatenate([own[0].asnumpy() for own in outputs]))
 
     @parameters.told_in_one_line()
-    def evaluate(self, inputs: Inputs, codes: np.ndarray) -> dict[str, float]:
-        """Mean loss in nats, without smoothing and weights, at the temperature that suits the logits best; and accuracy."""
+    def evaluate(self, inputs: Inputs, codes: np.ndarray) -> dict[str, np.ndarray]:
+        """Of each example (n,): loss in nats, unsmoothed, unweighted, at the temperature that suits them best; accuracy."""
         found = []
         for start in range(0, len(codes), self.batch_size):
             batch = [mx.nd.array(array[start:start + self.batch_size], ctx=self.contexts[0]) for array in inputs]
             found.append(several(self.block(*batch))[0].asnumpy())
         logits = np.concatenate(found)
         finite = np.isfinite(logits).all()
-        loss = row_losses(logits / fit_temperature(logits, codes), codes).mean() if finite else math.inf
-        return {"loss": float(loss), "accuracy": float((logits.argmax(axis=1) == codes).mean())}
+        losses = row_losses(logits / fit_temperature(logits, codes), codes) if finite else np.full(len(codes), np.inf)
+        return {"loss": losses, "accuracy": logits.argmax(axis=1) == codes}
 
     def lines(self) -> list[dict[str, float]]:
         """`earlier` and `history_`, epochs counted through."""
@@ -342,11 +341,9 @@ class Trainer:
     def _values(self) -> dict[str, np.ndarray]:
         return parameters.values(self.block, self.contexts[0])
 
-    def _after_epoch(self, epoch: int, record: Mapping[str, float]) -> None:
-        if record.get("validation_loss", -epoch) < self._best_loss:  # without validation data the last epoch is the best
-            self._best_loss, self._best, self.best_epoch_ = record.get("validation_loss", -epoch), {}, epoch
-            if "validation_loss" in record:
-                self._best = self._values()
+    def _after_epoch(self, epoch: int, losses: np.ndarray | None) -> None:
+        if losses is None or self._selection.takes(losses):  # without validation data the last epoch is the best
+            self._best, self.best_epoch_ = {} if losses is None else self._values(), epoch
         if epoch > self.epochs - self.average_last:
             values = self._values()
             self._sum = {name: self._sum.get(name, 0.0) + value.astype(np.float64) for name, value in values.items()}
@@ -365,11 +362,11 @@ class Trainer:
                 random = np.random.default_rng([self._seed, self.epochs + 1])
                 batches = (self.prepare(batch, own, random)[0] for batch, own in self.iterate(inputs, codes, random))
                 parameters.measure_statistics(self.block, batches, self.contexts[0])
-            if held_out is None or self.evaluate(*held_out)["loss"] < self._best_loss:
+            if held_out is None or self._selection.takes(self.evaluate(*held_out)["loss"]):
                 self.averaged_ = self.average_last
         if self.averaged_:
             self.best_epoch_ = self.epochs
-        elif held_out is not None and self._best:
+        elif self._best:
             parameters.set_values(self.block, self._best)
 
     def _tell(self, event: str, *values: Any) -> None:
@@ -380,9 +377,9 @@ class Trainer:
         if self.checkpoint_dir is None:
             return
         remembered, updates = checkpoint.optimizer_state(self.optimizer_)
-        arrays = {"parameter": self._values(), "best": self._best, "sum": self._sum, "optimizer": remembered}
-        best = {"epoch": self.best_epoch_, "loss": self._best_loss}
-        state = checkpoint.State(self._run, epoch, self.stop, self.history_, best, arrays, updates)
+        arrays = {"parameter": self._values(), "best": self._best, "sum": self._sum, "optimizer": remembered,
+                  "losses": vars(self._selection)}
+        state = checkpoint.State(self._run, epoch, self.stop, self.history_, self.best_epoch_, arrays, updates)
         checkpoint.write(self.checkpoint_dir, state)
 
     def _resume(self) -> int:
@@ -393,7 +390,8 @@ class Trainer:
         parameters.set_values(self.block, state.arrays["parameter"])
         self._best, self._sum = state.arrays["best"], state.arrays["sum"]
         self.history_, self.stop = state.history, state.stop
-        self.best_epoch_, self._best_loss = int(state.best["epoch"]), state.best["loss"]
+        self.best_epoch_ = state.best_epoch
+        vars(self._selection).update(state.arrays["losses"])
         checkpoint.restore_optimizer(self.optimizer_, state.arrays["optimizer"], state.updates)
         logger.info("training goes on after epoch %d, from %s", state.epoch, os.fspath(self.checkpoint_dir or ""))
         return state.epoch
