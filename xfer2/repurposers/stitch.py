@@ -28,6 +28,8 @@ class StitchRepurposer(TowerRepurposer):
         Outputs of the module's layers as a fraction of the source's.
     paired_layers : list of str, optional
         Convolutions and dense layers at which the module reads the source; by default all.
+    learning_rate : float
+        Twice that of other methods: all of the module is new, and narrow.
     **settings
         See `NeuralNetworkRepurposer`.
 
@@ -49,9 +51,9 @@ class StitchRepurposer(TowerRepurposer):
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
                  num_epochs: int = 60, *, width: float = 0.25, paired_layers: Sequence[str] | None = None,
-                 **settings: Any) -> None:
+                 learning_rate: float = 2e-3, **settings: Any) -> None:
         super().__init__(source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size,
-                         num_epochs, **settings)
+                         num_epochs, learning_rate=learning_rate, **settings)
         self.width = width
         self.paired_layers = paired_layers
 

@@ -12,7 +12,7 @@ from xfer2.training.loop import Inputs, Trainer
 
 
 class BalancedTrainer(Trainer):
-    """A `Trainer` whose batches have the classes alike, as far as the batch size is divisible.
+    """A `Trainer` whose batches have the classes alike, as far as their size is divisible; none is larger than the data.
 
     An epoch has as many different batches as it takes to see every example once where the classes are equally large; of a
     smaller class it then sees examples again.
@@ -58,16 +58,16 @@ def balanced_batches(codes: np.ndarray, batch_size: int, random: np.random.Gener
     """
     by_class = [np.flatnonzero(codes == code) for code in np.unique(codes)]
     streams = [_endless(rows, random) for rows in by_class]
-    turn = 0
+    turn, size = 0, min(batch_size, len(codes))
     for _ in range(_batch_count(codes, batch_size)):
-        chosen = [next(streams[(turn + number) % len(streams)]) for number in range(batch_size)]
-        turn = (turn + batch_size) % len(streams)
+        chosen = [next(streams[(turn + number) % len(streams)]) for number in range(size)]
+        turn = (turn + size) % len(streams)
         yield np.sort(np.array(chosen))
 
 
 def _batch_count(codes: np.ndarray, batch_size: int) -> int:
     sizes = np.unique(codes, return_counts=True)[1]
-    return int(-(-sizes.max() * len(sizes) // batch_size))
+    return int(-(-sizes.max() * len(sizes) // min(batch_size, len(codes))))
 
 
 def _endless(rows: np.ndarray, random: np.random.Generator) -> Iterator[int]:
