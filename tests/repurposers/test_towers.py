@@ -97,10 +97,12 @@ def test_open_gates_are_what_the_equations_say():
 
 
 @pytest.mark.parametrize("method", ["two-tower", "stitch"])
-def test_before_training_the_target_is_logistic_regression_on_the_frozen_features(method):
+@pytest.mark.parametrize("below", ["stages", ()])
+def test_before_training_the_target_is_logistic_regression_on_the_frozen_features(method, below):
     images, labels = bright_channels(90)
-    start = made(method, learning_rate=1e-12, num_epochs=1, validation=0).fit(images, labels)
-    regression = xfer2.LrRepurposer(residual_network(), "gap", random_state=0).fit(images, labels)
+    start = made(method, intermediate_layers=below, learning_rate=1e-12, num_epochs=1, validation=0).fit(images, labels)
+    source, layer = (start.network_, "target_source") if below else (residual_network(), "gap")
+    regression = xfer2.LrRepurposer(source, layer, random_state=0).fit(images, labels)
     assert np.abs(start.predict_proba(images) - regression.predict_proba(images)).max() < 0.05
     np.testing.assert_array_equal(start.predict(images), regression.predict(images))
 
@@ -159,7 +161,7 @@ def test_a_task_that_frozen_features_do_not_solve_is_learned(method):
 
 
 def test_a_stitched_module_is_a_quarter_as_wide_and_reads_both():
-    shapes = ModelHandler(made("stitch").fit(*bright_channels(30)).network_).infer_shapes()
+    shapes = ModelHandler(made("stitch", intermediate_layers=()).fit(*bright_channels(30)).network_).infer_shapes()
     assert shapes["module_stem"] == (2, 8, 8)
     assert shapes["stitch_a_conv"] == (8, 8, 8)
     assert shapes["target_features"] == (8,)
@@ -176,7 +178,8 @@ def test_a_tower_may_be_a_block_of_ones_own(tmp_path):
         tower.add(mx.gluon.nn.Conv2D(4, 3, activation="relu"), mx.gluon.nn.GlobalMaxPool2D())
     tower.initialize(mx.init.Xavier())
     images, labels = bright_channels(60)
-    repurposer = made("two-tower", module=tower, hidden_units=(8, 5), num_epochs=5).fit(images, labels)
+    settings = {"module": tower, "hidden_units": (8, 5), "num_epochs": 5, "intermediate_layers": ()}
+    repurposer = made("two-tower", **settings).fit(images, labels)
     shapes = ModelHandler(repurposer.network_).infer_shapes()
     assert shapes["target_features"] == (10,)
     assert shapes["target_dense1"] == (5,)
@@ -289,6 +292,10 @@ def test_units_of_a_recurrent_source_are_shared_by_its_steps():
      ModelError, r"the module must give features \(n, ...\); its output has the shape \(1,\)"),
     ("two-tower", None, {"hidden_units": 4}, ParameterError, "hidden_units must be a list of integers; got 4"),
     ("two-tower", None, {"hidden_units": np.array([4, 4])}, ParameterError, "hidden_units must be a list of integers"),
+    ("stitch", None, {"intermediate_layers": ["a_konv"]}, ParameterError,
+     r"intermediate_layers must be 'stages' or layers below the features, like 'a_conv'"),
+    ("two-tower", None, {"intermediate_layers": ["gap"]}, ParameterError, "layers below the features, like .*; got 'gap'"),
+    ("two-tower", None, {"intermediate_layers": 3}, ParameterError, "intermediate_layers must be a layer name or a list"),
     ("two-tower", None, {"repeats": 0}, ParameterError, "repeats must be an integer of at least 1"),
     *[(method, two_input_network(), {"transfer_layer_name": "softmax"}, ModelError,
        "must be a layer below the source's own answer.* The layer below is 'top'") for method in METHODS],

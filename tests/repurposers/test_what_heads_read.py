@@ -19,8 +19,8 @@ METHODS = {
     "random-freeze": lambda source, **more: xfer2.NeuralNetworkRandomFreezeRepurposer(source, **SETTINGS, **more),
     "random-freeze, by count": lambda source, **more: xfer2.NeuralNetworkRandomFreezeRepurposer(
         source, num_layers_to_drop=4, **SETTINGS, **more),
-    "two-tower": lambda source, **more: xfer2.TwoTowerRepurposer(source, **SETTINGS, **more),
-    "stitch": lambda source, **more: xfer2.StitchRepurposer(source, width=0.5, **SETTINGS, **more),
+    "two-tower": lambda source, **more: xfer2.TwoTowerRepurposer(source, intermediate_layers=(), **SETTINGS, **more),
+    "stitch": lambda source, **more: xfer2.StitchRepurposer(source, width=0.5, intermediate_layers=(), **SETTINGS, **more),
     "ptu": lambda source, **more: xfer2.PtuRepurposer(source, **SETTINGS, **more),
     "lwf": lambda source, **more: xfer2.LwfRepurposer(source, **SETTINGS, **more),
 }
@@ -107,3 +107,53 @@ def test_an_input_is_no_layer():
     backbone = drawn(mx.sym.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg", name="gap"), data=(3, 8, 8))
     with pytest.raises(ModelError, match="nothing would be left"):
         METHODS["random-freeze"](backbone).fit(*bright_channels())
+
+
+def by_hand(maps, fields):
+    """Means over fields by fields of maps (n, c, h, w), of sizes as even as they can be, the last ones larger."""
+    height, width = maps.shape[2:]
+    found = [maps[:, :, row * (height // fields):, column * (width // fields):]
+             [:, :, :height - (fields - 1) * (height // fields), :width - (fields - 1) * (width // fields)].mean(axis=(2, 3))
+             for row in range(fields) for column in range(fields)]
+    return np.stack(found, axis=-1).reshape(len(maps), -1)
+
+
+@pytest.mark.parametrize("method", [xfer2.TwoTowerRepurposer, xfer2.StitchRepurposer])
+@pytest.mark.parametrize(("size", "filters", "fields"), [((8, 8), 6, 3), ((7, 10), 6, 3), ((8, 8), 120, 2), ((2, 9), 6, 2),
+                                                         ((8, 8), 600, 1)])
+def test_towers_read_means_of_the_sources_maps_too(method, size, filters, fields):
+    x = mx.sym.Convolution(mx.sym.var("data"), num_filter=filters, kernel=(3, 3), pad=(1, 1), name="conv")
+    x = mx.sym.Activation(x, act_type="relu", name="relu")
+    x = mx.sym.FullyConnected(x, num_hidden=5, name="below")
+    source = drawn(mx.sym.FullyConnected(mx.sym.tanh(x, name="squashed"), num_hidden=4, name="top"), data=(3, *size))
+    images = np.random.default_rng(0).normal(size=(12, 3, *size)).astype("float32")
+    repurposer = method(source, **SETTINGS).fit(images, [0, 1] * 6)
+    read = xfer2.extract_features(repurposer.network_, images, "target_source").flat("target_source")
+    own = xfer2.extract_features(source, images, ["squashed", "relu"])
+    expected = np.hstack([own["squashed"], by_hand(own["relu"], fields)])
+    np.testing.assert_allclose(read, expected, atol=1e-5)
+    assert "target_source" in repurposer.cached_layers_
+
+
+def test_towers_read_the_layers_that_are_named(tmp_path):
+    images, labels = bright_channels()
+    repurposer = xfer2.StitchRepurposer(residual_network(), intermediate_layers=["stem", "add2"], **SETTINGS)
+    repurposer.fit(images, labels)
+    read = xfer2.extract_features(repurposer.network_, images, "target_source").flat("target_source")
+    own = xfer2.extract_features(residual_network(), images, ["gap", "stem", "add2"])
+    expected = np.hstack([own.flat("gap"), by_hand(own["stem"], 3), by_hand(own["add2"], 3)])
+    np.testing.assert_allclose(read, expected, atol=1e-5)
+    repurposer.save(tmp_path / "saved")
+    loaded = xfer2.load(tmp_path / "saved")
+    assert loaded.intermediate_layers == ["stem", "add2"]
+    np.testing.assert_array_equal(loaded.predict_proba(images), repurposer.predict_proba(images))
+
+
+def test_earlier_maps_help_where_the_features_lost_what_is_asked():
+    images, labels = bright_channels(120)
+    narrow = mx.sym.Convolution(mx.sym.var("data"), num_filter=6, kernel=(3, 3), pad=(1, 1), name="conv")
+    narrow = mx.sym.FullyConnected(mx.sym.Activation(narrow, act_type="relu", name="relu"), num_hidden=1, name="below")
+    source = drawn(mx.sym.FullyConnected(mx.sym.tanh(narrow, name="squashed"), num_hidden=4, name="top"), data=(3, 8, 8))
+    scores = [xfer2.StitchRepurposer(source, intermediate_layers=below, learning_rate=1e-9, **SETTINGS).fit(
+        images[:60], labels[:60]).score(images[60:], labels[60:]) for below in ((), "stages")]
+    assert scores[1] > scores[0] + 0.2

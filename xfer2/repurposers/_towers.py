@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from xfer2._mxnet import mx
+from xfer2._mxnet import Symbol, mx
+from xfer2._validation import as_names, nearest, parameter_error
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import edits, sources, symbols
-from xfer2.model_handler.graph import towers
+from xfer2.model_handler.graph import query, stages, towers
 from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
@@ -18,14 +19,18 @@ from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import features_suffice
 
 _PARTS = ("source", "module", "features")
+_STAGES = "stages"
+_MOST = 1024  # means of a layer's maps
 
 
 class TowerRepurposer(NeuralNetworkRepurposer):
     """Base of repurposers with a frozen source and a module beside it, whose features meet in one dense layer.
 
-    That layer starts as a logistic regression on the source's features, with no weight on the module's: before training the
-    target is what `LrRepurposer` gives, and where no epoch has a lower validation loss, that is what predicts. Dropout in
-    the source is left out: it is frozen, and computes what it computes when it predicts.
+    Of the source it also reads means of its earlier maps, for the last layer is made for the source's classes, and what
+    other classes need is often below it (Evci et al. 2022, Head2Toe, arXiv:2201.03529). The dense layer starts as a
+    logistic regression on the source's features, with no weight on the module's: before training the target is what
+    `LrRepurposer` gives, and where no epoch has a lower validation loss, that is what predicts. Dropout in the source is
+    left out: it is frozen, and computes what it computes when it predicts.
 
     Parameters
     ----------
@@ -35,6 +40,9 @@ class TowerRepurposer(NeuralNetworkRepurposer):
         The source's features; by default what its last dense layer or convolution reads.
     target_class_count, context_function, num_devices, batch_size, num_epochs
         See `NeuralNetworkRepurposer`.
+    intermediate_layers : "stages" or list of str
+        Layers of the source below its features that are read as well, maps as means over 3 by 3 fields, or fewer where that
+        is more than 1,024 numbers. By default the last layer of each size of maps; with ``()`` none, as in the paper.
     **settings
         See `NeuralNetworkRepurposer`. What is trained here is new, a module that begins as a copy of the source too: nothing
         has `transferred_rate`, and `depth_decay` and `gradual_unfreezing` are refused.
@@ -42,13 +50,15 @@ class TowerRepurposer(NeuralNetworkRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 60, **settings: Any) -> None:
+                 num_epochs: int = 60, *, intermediate_layers: str | Sequence[str] = _STAGES, **settings: Any) -> None:
         super().__init__(source_model, context_function, num_devices, batch_size, num_epochs,
                          target_class_count=target_class_count, **settings)
         self.transfer_layer_name = transfer_layer_name
+        self.intermediate_layers = intermediate_layers
 
-    def _joined(self, network: Network, class_count: int, hidden_units: Sequence[int] = ()) -> ModelHandler:
-        """A network of two outputs, features of the source and of the module, with dense layers on both side by side."""
+    def _joined(self, network: Network, source: Network, class_count: int,
+                hidden_units: Sequence[int] = ()) -> ModelHandler:
+        """Dense layers on two outputs of a network: the features of the source, which is in it, and those of the module."""
         _, shapes = symbols.infer_shapes(network)
         if len(shapes) != 2:
             raise ModelError(f"{type(self).__name__}: the module must have one output, its features; it has "
@@ -58,12 +68,39 @@ class TowerRepurposer(NeuralNetworkRepurposer):
                 raise ModelError(f"{type(self).__name__}: the {part} must give features (n, ...); its output has the shape "
                                  f"{shape}.")
         names = [fresh_name(f"target_{part}", network.graph.by_name) for part in _PARTS]
-        one, two = (mx.sym.Flatten(mx.sym.var(f"input{number}"), name=name) for number, name in enumerate(names[:2]))
-        x = mx.sym.Concat(one, two, dim=1, name=names[2])
+        below = self._read_below(source)
+        features, module = (query.output_name(network.graph, edge) for edge in network.graph.outputs)
+        if below:
+            network = edits.extract(network, [features, *below, module])
+            _, shapes = symbols.infer_shapes(network)
+        first, *rest, last = (mx.sym.var(f"input{number}") for number in range(2 + len(below)))
+        if below:
+            read = [mx.sym.Flatten(first, name=fresh_name("target_last", network.graph.by_name))]
+            read += [_means(data, shape, fresh_name(f"target_{layer}", network.graph.by_name))
+                     for data, shape, layer in zip(rest, shapes[1:-1], below, strict=True)]
+            one = mx.sym.Concat(*read, dim=1, name=names[0])
+        else:
+            one = mx.sym.Flatten(first, name=names[0])
+        x = mx.sym.Concat(one, mx.sym.Flatten(last, name=names[1]), dim=1, name=names[2])
         for number, size in enumerate(hidden_units):
             x = mx.sym.FullyConnected(x, num_hidden=size, name=fresh_name(f"target_dense{number}", network.graph.by_name))
             x = mx.sym.Activation(x, act_type="relu", name=fresh_name(f"target_relu{number}", network.graph.by_name))
         return add_dense(ModelHandler(edits.compose_networks(network, sources.read(x))), class_count)
+
+    def _read_below(self, source: Network) -> list[str]:
+        """Layers of the source, which ends in its features, that are read as well."""
+        if self.intermediate_layers == _STAGES:
+            return stages.stage_ends(source.graph, symbols.layer_shapes(source))
+        known = [name for name in source.graph.layer_names if name != source.graph.outputs[0].node]
+        for name in self.intermediate_layers:
+            if name not in known:
+                raise parameter_error(type(self).__name__, "intermediate_layers", f"{_STAGES!r} or layers below the "
+                                      f"features, like {', '.join(map(repr, nearest(name, known)))}", name)
+        return list(self.intermediate_layers)
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        as_names(type(self).__name__, "intermediate_layers", self.intermediate_layers, may_be_empty=True)
 
     def _probed_layer(self, network: Network) -> str | None:
         joint = network.graph.by_name[last_features(network)]
@@ -73,6 +110,17 @@ class TowerRepurposer(NeuralNetworkRepurposer):
         if best_epoch:
             return super()._outcome(history, best_epoch, averaged)
         return features_suffice(self.transfer_layer_name or "the source", history)
+
+
+def _means(data: Symbol, shape: tuple[int, ...] | None, name: str) -> Symbol:
+    """A layer's output of the given shape, batch axis included, as (n, d); maps by their means."""
+    if shape is None or len(shape) != 4:
+        return mx.sym.Flatten(data, name=name)
+    fields = max(count for count in (1, 2, 3) if count == 1 or (count <= min(shape[2:]) and shape[1] * count**2 <= _MOST))
+    strides = [size // fields for size in shape[2:]]
+    kernel = [size - (fields - 1) * stride for size, stride in zip(shape[2:], strides, strict=True)]
+    means = mx.sym.Pooling(data, pool_type="avg", kernel=tuple(kernel), stride=tuple(strides), name=f"{name}_means")
+    return mx.sym.Flatten(means, name=name)
 
 
 def up_to_features(owner: str, source: ModelHandler, layer: str | None) -> Network:

@@ -31,7 +31,7 @@ class StitchRepurposer(TowerRepurposer):
     learning_rate : float
         Twice that of other methods: all of the module is new, and narrow.
     **settings
-        See `NeuralNetworkRepurposer`.
+        See `TowerRepurposer`, `intermediate_layers` among them, and `NeuralNetworkRepurposer`.
 
     References
     ----------
@@ -74,7 +74,7 @@ class StitchRepurposer(TowerRepurposer):
         if not any(name.startswith(joint) for name in graph.by_name):
             raise ModelError(f"{owner}: at {', '.join(chosen)} source and module read the same, so nothing is stitched. "
                              "Name a layer further up in paired_layers, or none to have all.")
-        return self._joined(as_frozen(network, graph), class_count)
+        return self._joined(as_frozen(network, graph), network, class_count)
 
 
 def _flattening(network: Network) -> set[str]:

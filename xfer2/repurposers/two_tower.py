@@ -38,7 +38,7 @@ class TwoTowerRepurposer(TowerRepurposer):
     repeats : int
         Times that each batch is trained on before the next; batches have the classes alike.
     **settings
-        See `NeuralNetworkRepurposer`.
+        See `TowerRepurposer`, `intermediate_layers` among them, and `NeuralNetworkRepurposer`.
 
     References
     ----------
@@ -77,7 +77,7 @@ class TwoTowerRepurposer(TowerRepurposer):
             module = params.cast(sources.read(self.module, owner, "module"), "float32")
             module = edits.with_graph(module, edit.as_inference(module.graph))
         both = edits.beside(as_frozen(network), module, fresh_prefix(network, "module_"))
-        return self._joined(both, class_count, self.hidden_units)
+        return self._joined(both, network, class_count, self.hidden_units)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
