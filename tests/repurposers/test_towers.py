@@ -295,6 +295,8 @@ def test_units_of_a_recurrent_source_are_shared_by_its_steps():
     ("stitch", None, {"intermediate_layers": ["a_konv"]}, ParameterError,
      r"intermediate_layers must be 'stages' or layers below the features, like 'a_conv'"),
     ("two-tower", None, {"intermediate_layers": ["gap"]}, ParameterError, "layers below the features, like .*; got 'gap'"),
+    ("two-tower", None, {"intermediate_layers": "stages1"}, ParameterError, "layers below the features, like .*'stages1'"),
+    ("two-tower", None, {"intermediate_layers": ["stem", "stem"]}, ParameterError, "a list without repeated names"),
     ("two-tower", None, {"intermediate_layers": 3}, ParameterError, "intermediate_layers must be a layer name or a list"),
     ("two-tower", None, {"repeats": 0}, ParameterError, "repeats must be an integer of at least 1"),
     *[(method, two_input_network(), {"transfer_layer_name": "softmax"}, ModelError,

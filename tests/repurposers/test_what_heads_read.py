@@ -135,6 +135,15 @@ def test_towers_read_means_of_the_sources_maps_too(method, size, filters, fields
     assert "target_source" in repurposer.cached_layers_
 
 
+def test_one_layer_may_be_named_by_its_name_and_none_by_none():
+    images, labels = bright_channels()
+    sizes = []
+    for below in ("stem", ["stem"], np.array(["stem"]), None, (), ""):
+        made = xfer2.StitchRepurposer(residual_network(), intermediate_layers=below, **SETTINGS).fit(images, labels)
+        sizes.append(ModelHandler(made.network_).infer_shapes()["target_source"])
+    assert sizes == [(6 + 9 * 6,)] * 3 + [(6,)] * 3
+
+
 def test_towers_read_the_layers_that_are_named(tmp_path):
     images, labels = bright_channels()
     repurposer = xfer2.StitchRepurposer(residual_network(), intermediate_layers=["stem", "add2"], **SETTINGS)

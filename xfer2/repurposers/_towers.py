@@ -40,7 +40,7 @@ class TowerRepurposer(NeuralNetworkRepurposer):
         The source's features; by default what its last dense layer or convolution reads.
     target_class_count, context_function, num_devices, batch_size, num_epochs
         See `NeuralNetworkRepurposer`.
-    intermediate_layers : "stages" or list of str
+    intermediate_layers : "stages", str or list of str
         Layers of the source below its features that are read as well, maps as means over 3 by 3 fields, or fewer where that
         is more than 1,024 numbers. By default the last layer of each size of maps; with ``()`` none, as in the paper.
     **settings
@@ -68,7 +68,7 @@ class TowerRepurposer(NeuralNetworkRepurposer):
                 raise ModelError(f"{type(self).__name__}: the {part} must give features (n, ...); its output has the shape "
                                  f"{shape}.")
         names = [fresh_name(f"target_{part}", network.graph.by_name) for part in _PARTS]
-        below = self._read_below(source)
+        below = self._read_below(source, network)
         features, module = (query.output_name(network.graph, edge) for edge in network.graph.outputs)
         if below:
             network = edits.extract(network, [features, *below, module])
@@ -87,20 +87,25 @@ class TowerRepurposer(NeuralNetworkRepurposer):
             x = mx.sym.Activation(x, act_type="relu", name=fresh_name(f"target_relu{number}", network.graph.by_name))
         return add_dense(ModelHandler(edits.compose_networks(network, sources.read(x))), class_count)
 
-    def _read_below(self, source: Network) -> list[str]:
-        """Layers of the source, which ends in its features, that are read as well."""
-        if self.intermediate_layers == _STAGES:
+    def _read_below(self, source: Network, network: Network) -> Sequence[str]:
+        """Layers of the source, which ends in its features, that are read as well; those that the network has."""
+        names = self._named_below()
+        if names == (_STAGES,):
             return stages.stage_ends(source.graph, symbols.layer_shapes(source))
-        known = [name for name in source.graph.layer_names if name != source.graph.outputs[0].node]
-        for name in self.intermediate_layers:
+        known = [name for name in source.graph.layer_names
+                 if name in network.graph.by_name and name != source.graph.outputs[0].node]
+        for name in names:
             if name not in known:
                 raise parameter_error(type(self).__name__, "intermediate_layers", f"{_STAGES!r} or layers below the "
                                       f"features, like {', '.join(map(repr, nearest(name, known)))}", name)
-        return list(self.intermediate_layers)
+        return names
+
+    def _named_below(self) -> tuple[str, ...]:
+        return as_names(type(self).__name__, "intermediate_layers", self.intermediate_layers, may_be_empty=True)
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        as_names(type(self).__name__, "intermediate_layers", self.intermediate_layers, may_be_empty=True)
+        self._named_below()
 
     def _probed_layer(self, network: Network) -> str | None:
         joint = network.graph.by_name[last_features(network)]
@@ -109,7 +114,7 @@ class TowerRepurposer(NeuralNetworkRepurposer):
     def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: int) -> str:
         if best_epoch:
             return super()._outcome(history, best_epoch, averaged)
-        return features_suffice(self.transfer_layer_name or "the source", history)
+        return features_suffice("the source", history)
 
 
 def _means(data: Symbol, shape: tuple[int, ...] | None, name: str) -> Symbol:
