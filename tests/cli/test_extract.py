@@ -56,6 +56,25 @@ def test_the_default_layer_is_what_the_head_reads(run, photos):
     assert json.loads(done.out)["shapes"] == {"dropout": [512]}
 
 
+def test_all_stages_go_into_a_file_or_a_pipe(run, photos, tmp_path):
+    expected = extract_features("zoo:cifar10-cnn", photos, "stages")
+    assert expected.layers == ("dropout", "relu1_means", "relu3_means")
+    done = run("extract", "zoo:cifar10-cnn", photos, "--layers", "stages", "-o", "f.npz", "--json")
+    assert json.loads(done.out)["shapes"] == {name: list(expected[name].shape[1:]) for name in expected.layers}
+    read = Features.load(tmp_path / "f.npz")
+    lines = run("extract", "zoo:cifar10-cnn", photos, "--layers", "stages", "-o", "-", "--json").out.splitlines()
+    for name in expected.layers:
+        np.testing.assert_array_equal(read[name], expected[name])
+        np.testing.assert_allclose([json.loads(line)[name] for line in lines], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_head_is_put_on_all_stages(run, photos):
+    assert run("repurpose", "zoo:cifar10-cnn", photos, "--layers", "stages", "-o", "out").code == 0
+    done = run("inspect", "out", "--json")
+    assert {"dropout", "relu1_means", "relu3_means"} <= {layer["name"] for layer in json.loads(done.out)["layers"]}
+    assert run("predict", "out", photos, "-q").code == 0
+
+
 def test_three_images_of_a_thousand_that_cannot_be_read_are_left_out_and_named(run, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()

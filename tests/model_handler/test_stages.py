@@ -6,6 +6,7 @@ import pytest
 
 from xfer2._mxnet import gluoncv, mx
 from xfer2.model_handler import ModelHandler, sources, symbols
+from xfer2.model_handler.answers import stages_of
 from xfer2.model_handler.graph.stages import stage_ends
 
 
@@ -47,3 +48,26 @@ def test_channels_that_come_last_and_maps_of_one_place_have_none():
     network = sources.read(mx.sym.Flatten(x))
     assert stage_ends(network.graph, {"conv": (4, 1, 1)}) == []
     assert stage_ends(network.graph, {"conv": None}) == []
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(300, []), (6, ["relu"])])
+@pytest.mark.parametrize("averages", [dict(global_pool=True, kernel=(1, 1)), dict(kernel=(8, 8))])
+def test_maps_whose_mean_is_the_features_are_not_read_again(channels, expected, averages):
+    x = mx.sym.Convolution(mx.sym.var("data"), num_filter=channels, kernel=(3, 3), pad=(1, 1), name="conv")
+    x = mx.sym.Dropout(mx.sym.Activation(x, act_type="relu", name="relu"), name="drop")
+    x = mx.sym.Flatten(mx.sym.Pooling(x, pool_type="avg", name="gap", **averages))
+    network = replace(sources.read(x), input_shapes={"data": (3, 8, 8)})
+    assert [name for name, _ in ends(network)] == expected  # 3 by 3 means say more than one
+
+
+def test_the_steps_of_every_recurrent_layer_come_in_three_parts():
+    cell = mx.rnn.SequentialRNNCell()
+    cell.add(mx.rnn.LSTMCell(4, prefix="low_"))
+    cell.add(mx.rnn.GRUCell(3, prefix="high_"))
+    outputs, _ = cell.unroll(7, mx.sym.var("data"), layout="NTC")
+    network = replace(sources.read(outputs[-1]), input_shapes={"data": (7, 2)})
+    found = stages_of(network)
+    assert [len(part) for part in found] == [2, 3, 2] * 2
+    shapes = symbols.layer_shapes(network)
+    assert [{shapes[name] for name in part} for part in found] == [{(4,)}] * 3 + [{(3,)}] * 3
+    assert len({name for part in found for name in part}) == 14

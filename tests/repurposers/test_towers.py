@@ -107,11 +107,14 @@ def test_before_training_the_target_is_logistic_regression_on_the_frozen_feature
     np.testing.assert_array_equal(start.predict(images), regression.predict(images))
 
 
-def test_a_target_that_starts_with_a_probe_is_logistic_regression_on_its_own_features():
+@pytest.mark.parametrize("below", ["stages", ()])
+def test_a_target_that_starts_with_a_probe_is_logistic_regression_on_its_own_features(below):
     images, labels = bright_channels(90)
-    start = made("ptu", start="probe", learning_rate=1e-12, num_epochs=1, validation=0).fit(images, labels)
-    drawn = made("ptu", start="source", learning_rate=1e-12, num_epochs=1, validation=0).fit(images, labels)
-    regression = xfer2.LrRepurposer(start.network_, "target_gap", random_state=0).fit(images, labels)
+    still = {"intermediate_layers": below, "learning_rate": 1e-12, "num_epochs": 1, "validation": 0}
+    start = made("ptu", start="probe", **still).fit(images, labels)
+    drawn = made("ptu", start="source", **still).fit(images, labels)
+    layer = "target_read" if below else "target_gap"
+    regression = xfer2.LrRepurposer(start.network_, layer, random_state=0).fit(images, labels)
     assert np.abs(start.predict_proba(images) - regression.predict_proba(images)).max() < 0.05
     np.testing.assert_array_equal(start.predict(images), regression.predict(images))
     assert np.abs(start.predict_proba(images) - drawn.predict_proba(images)).max() > 0.05

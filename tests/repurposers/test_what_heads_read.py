@@ -10,8 +10,9 @@ import xfer2
 from xfer2._mxnet import mx
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import ModelHandler
+from xfer2.model_handler.answers import readable
 from xfer2.model_handler.graph.model import Edge
-from xfer2.repurposers._layers import cut, readable
+from xfer2.repurposers._layers import cut
 
 SETTINGS = {"num_epochs": 2, "batch_size": 16, "random_state": 0}
 METHODS = {
@@ -21,7 +22,7 @@ METHODS = {
         source, num_layers_to_drop=4, **SETTINGS, **more),
     "two-tower": lambda source, **more: xfer2.TwoTowerRepurposer(source, intermediate_layers=(), **SETTINGS, **more),
     "stitch": lambda source, **more: xfer2.StitchRepurposer(source, width=0.5, intermediate_layers=(), **SETTINGS, **more),
-    "ptu": lambda source, **more: xfer2.PtuRepurposer(source, **SETTINGS, **more),
+    "ptu": lambda source, **more: xfer2.PtuRepurposer(source, intermediate_layers=(), **SETTINGS, **more),
     "lwf": lambda source, **more: xfer2.LwfRepurposer(source, **SETTINGS, **more),
 }
 COLUMNS = {"two-tower": 12, "stitch": 9}  # of the module too

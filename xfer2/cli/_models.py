@@ -8,9 +8,9 @@ from typing import Any
 from xfer2.cli._output import check_choice
 from xfer2.exceptions import DataError
 from xfer2.model_handler import sources
+from xfer2.model_handler.answers import features_layer
 from xfer2.model_handler.network import Network
 from xfer2.persistence import MANIFEST
-from xfer2.repurposers._layers import features_layer
 from xfer2.repurposers._registry import METHODS
 
 

@@ -88,14 +88,18 @@ def _stream(network: Any, data: str, names: list[str], settings: dict[str, Any],
     from xfer2.features.extractor import extract_parts, pruned
     from xfer2.features.files import write_csv
     from xfer2.features.store import Features
+    from xfer2.model_handler.answers import is_stages, with_stages
 
-    wanted = pruned(network, tuple(names))
+    layers = tuple(names)
+    if is_stages(network, layers):
+        network, layers = with_stages("xfer2 extract", network)
+    wanted = pruned(network, layers)
     batches = open_batches(data, wanted, None, settings["batch_size"], settings["errors"], "xfer2 extract")
     printed = 0
 
     def parts() -> Iterator[Features]:
         nonlocal printed
-        for part in extract_parts(network, batches, tuple(names), settings["pool"], most=1):
+        for part in extract_parts(network, batches, layers, settings["pool"], most=1):
             yield part
             printed += len(part)
 

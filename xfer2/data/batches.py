@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from numbers import Integral, Number
 from pathlib import Path
@@ -113,6 +113,13 @@ def open_batches(data: Any, network: Network, labels: Any = None, batch_size: in
         raise DataError(f"{owner}: the data are empty: they hold no examples.")
     _check_label_count(owner, given, count)
     return Batches(lambda skipped: _from_arrays(arrays, network, given, size), count)
+
+
+def with_shapes(network: Network, data: Callable[[], Batches]) -> Network:
+    """The network with its inputs' shapes; where it does not know them, as the first batch of the data has them."""
+    if set(network.inputs) <= set(network.input_shapes):
+        return network
+    return replace(network, input_shapes={name: array.shape[1:] for name, array in next(iter(data())).data.items()})
 
 
 def _as_arrays(data: Any, network: Network, owner: str) -> dict[str, np.ndarray]:

@@ -15,12 +15,13 @@ import numpy as np
 
 from xfer2._progress import Bar
 from xfer2._validation import as_names, check_choice
-from xfer2.data.batches import Batch, Batches, open_batches
+from xfer2.data.batches import Batch, Batches, open_batches, with_shapes
 from xfer2.exceptions import DataError, ModelError
 from xfer2.features.engines.automatic import EngineChoice, engine_factory
 from xfer2.features.engines.base import Engine, EngineFactory
 from xfer2.features.store import Features, FolderStore, MemoryStore, Store
 from xfer2.model_handler import params, sources, symbols
+from xfer2.model_handler.answers import is_stages, with_stages
 from xfer2.model_handler.graph import edit, operators
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.network import Network
@@ -42,7 +43,7 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
     data : array, path, DataIter, DataLoader, Dataset, dict or tuple of arrays
         Network input (float, batch first), or images: uint8 arrays, an image folder, a ``.rec``, a ``.csv`` of paths.
     layers : str or iterable of str
-        One name or several.
+        One name or several; or ``"stages"``, the features and what is known below them, as for `MetaModelRepurposer`.
     labels : array-like, optional
         One per example; by default the data's own.
     pool : {"avg", "max"}, optional
@@ -82,6 +83,8 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
     network = sources.read(source, "extract_features", "source")
     names = as_names("extract_features", "layers", layers)
     batches = open_batches(data, network, labels, batch_size, errors)
+    if is_stages(network, names):
+        network, names = with_stages("extract_features", with_shapes(network, lambda: batches))
     return extract(network, batches, names, pool, store, engine)
 
 

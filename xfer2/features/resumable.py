@@ -28,6 +28,7 @@ from xfer2.features.engines.automatic import EngineChoice
 from xfer2.features.extractor import POOLS, extract_parts, pruned
 from xfer2.features.store import FOLDER_SUFFIXES, Features, foreign_files, write_parts
 from xfer2.model_handler import archive, sources
+from xfer2.model_handler.answers import is_stages, with_stages
 from xfer2.model_handler.network import Network
 
 _CALL, _JOINED = "call.json", "joined.json"
@@ -92,12 +93,14 @@ def extract_to_file(source: Any, data: str, layers: Any, path: str, *, pool: str
     1
     """
     owner, path = "extract_to_file", str(Path(path))
-    names = as_names(owner, "layers", layers)
+    network, names = sources.read(source, owner, "source"), as_names(owner, "layers", layers)
+    if is_stages(network, names):
+        network, names = with_stages(owner, network)
     check_choice(owner, "pool", pool, POOLS)
     work = _work_folder(path)
     finished = _finished(work) if resume else None
     _check_target(owner, path, len(names), overwrite or finished is not None)
-    network = pruned(sources.read(source, owner, "source"), names)
+    network = pruned(network, names)
     call = {"layers": list(names), "pool": pool, "batch_size": batch_size, "errors": errors, "network": _digest(network),
             "data": examples_on_disk.fingerprint(data)}
     lock = _open_work(owner, work, call, resume)

@@ -14,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from xfer2._mxnet import mx
 from xfer2._version import __version__
+from xfer2.data.batches import open_batches, with_shapes
 from xfer2.exceptions import DataError, PersistenceError
 from xfer2.features.engines.automatic import EngineChoice, engine_on
 from xfer2.features.engines.mxnet import devices
@@ -53,6 +54,8 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     _shared_by_clones: ClassVar[tuple[str, ...]] = ("source_model",)
     context_function: Any
     num_devices: int
+    batch_size: int
+    errors: str
     classes_: np.ndarray
     trained_on_: dict[str, Any]
     held_out_: Evaluation | None
@@ -214,6 +217,11 @@ class Repurposer(ClassifierMixin, BaseEstimator):
     def _read_source(self) -> Network:
         """The source, in single precision."""
         return params.cast(sources.read(self.source_model, type(self).__name__, "source_model"), "float32")
+
+    def _with_shapes(self, network: Network, X: Any) -> Network:
+        """A network with its inputs' shapes, where it does not know them those of the data."""
+        owner = type(self).__name__
+        return with_shapes(network, lambda: open_batches(X, network, None, self.batch_size, self.errors, owner))
 
     def _contexts(self) -> list[Any]:
         return devices(type(self).__name__, self.context_function, self.num_devices)

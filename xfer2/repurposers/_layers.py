@@ -1,15 +1,12 @@
-"""Which layer gives a network's answer, what it reads, and what is put in its place."""
+"""What is put in the place of a network's answer."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from xfer2._mxnet import mx
-from xfer2._validation import check_kind
-from xfer2.exceptions import ModelError
-from xfer2.model_handler import edits, symbols
-from xfer2.model_handler.graph import edit, operators, query
+from xfer2.model_handler import edits
+from xfer2.model_handler.answers import readable
 from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.handler import ModelHandler
@@ -19,72 +16,6 @@ from xfer2.model_handler.network import Network
 def with_outputs(network: Network, layers: Sequence[str]) -> Network:
     """The network with its first output, then those of some layers."""
     return edits.extract(network, [network.graph.outputs[0].node, *layers])
-
-
-def answering_layer(network: Network) -> str:
-    """The dense layer or convolution nearest to the first output."""
-    graph = network.graph
-    return edit.head_layer(Graph(graph.nodes, graph.outputs[:1], graph.attrs))
-
-
-def check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
-    """Raise where a layer is the network's own answer, or above it."""
-    graph = network.graph
-    check_kind(owner, "transfer_layer_name", layer, str, "a layer's name")
-
-    def unshaped(name: str) -> Node:
-        node = graph.by_name[name]
-        while node.op in operators.SHAPING:
-            node = graph.by_name[node.inputs[0].node]
-        return node
-
-    node = unshaped(query.resolve_output(graph, layer).node)
-    if node.op in operators.ANSWERS and node in [unshaped(edge.node) for edge in graph.outputs]:
-        below = query.data_edges(graph, node, network.params)[0].node
-        raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
-                         f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")
-
-
-def readable(network: Network, layer: str, answer: Edge) -> tuple[Network, str]:
-    """The network with, and the name of, what a new dense layer reads of a layer.
-
-    Where a convolution answers at every place, and the mean of these is the network's answer, it is the mean of the layer's
-    maps: from it a dense layer gives what a convolution of one place and the mean over them would. Else it is the layer.
-    """
-    graph, read = network.graph, query.resolve_output(network.graph, layer)
-    try:
-        head = graph.by_name[edit.head_layer(Graph(graph.nodes, (answer,), graph.attrs))]
-    except ModelError:
-        return network, layer
-    if head.op != "Convolution" or not _is_averaged(graph, head, answer) or graph.by_name[read.node].is_variable:
-        return network, layer
-    at_places, found, answered = (_shape(network, edge) for edge in (Edge(head.name), read, answer))
-    if at_places is None or found is None or len(found) != len(at_places):
-        return network, layer
-    if math.prod(at_places) == at_places[0] or math.prod(found) == found[0]:  # one place
-        return network, layer
-    if answered is not None and math.prod(answered) != at_places[0]:
-        return network, layer
-    name = fresh_name("target_mean", graph.by_name)
-    mean = Node(name, "Pooling", {"pool_type": "avg", "global_pool": "True", "kernel": str((1,) * len(found[1:]))}, (read,))
-    return network.with_graph(Graph((*graph.nodes, mean), graph.outputs, graph.attrs)), name
-
-
-def _shape(network: Network, edge: Edge) -> tuple[int, ...] | None:
-    """Without the batch axis; None where it does not follow, or the layers up to there take images of another size."""
-    try:
-        _, (shape,) = symbols.infer_shapes(network, outputs=[edge])
-    except ModelError:
-        return None
-    return None if shape is None else shape[1:]
-
-
-def _is_averaged(graph: Graph, head: Node, answer: Edge) -> bool:
-    """Whether a mean is taken between a layer and what the network answers with."""
-    above = graph.nodes[graph.nodes.index(head) + 1:]
-    needed = query.ancestors(graph, [answer.node])
-    return any(node.name in needed and (node.op in operators.MEANS or node.attrs.get("pool_type") == "avg")
-               and head.name in query.ancestors(graph, [node.name]) for node in above)
 
 
 def cut(source: ModelHandler, layer: str) -> ModelHandler:
@@ -97,21 +28,6 @@ def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:
     """A dense layer on the output, its parameters without values."""
     name = fresh_name("target_logits", handler.network.graph.by_name)
     return handler.add_layer_top(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=class_count, name=name))
-
-
-def features_layer(owner: str, network: Network, remedy: str) -> str:
-    """What the last dense layer or convolution of a source reads; `remedy` is for the message where there is none."""
-    head = network.graph.by_name[edit.head_layer(network.graph, owner, remedy)]
-    return query.data_edges(network.graph, head, network.params)[0].node
-
-
-def last_features(network: Network) -> str:
-    """The layer or input that the last dense layer reads; the output where there is none."""
-    try:
-        head = answering_layer(network)
-    except ModelError:
-        return network.graph.outputs[0].node
-    return query.output_name(network.graph, network.graph.by_name[head].inputs[0])
 
 
 def served(network: Network, temperature: float, prefix: str) -> tuple[Network, str]:

@@ -15,6 +15,7 @@ from xfer2.exceptions import DataError
 from xfer2.features.extractor import POOLS, extract, pruned
 from xfer2.features.store import Features
 from xfer2.model_handler import archive
+from xfer2.model_handler.answers import is_stages, with_stages
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
 from xfer2.repurposers._base import Repurposer
@@ -35,7 +36,10 @@ class MetaModelRepurposer(Repurposer):
     source_model : model
         Whatever `ModelHandler` reads.
     feature_layer_names : str or list of str
-        Layers to take features from; those of several layers are put side by side.
+        Layers to take features from; those of several layers are put side by side. ``"stages"`` takes what the source's last
+        dense layer or convolution reads, the means of its maps over 3 by 3 fields before they get smaller, and the means of
+        its unrolled recurrent layers' early, middle and late states: what other classes need is often below the layer
+        made for the source's own (Evci et al. 2022, Head2Toe, arXiv:2201.03529).
     context_function : callable
         ``mx.cpu`` or ``mx.gpu``.
     num_devices : int
@@ -107,7 +111,7 @@ class MetaModelRepurposer(Repurposer):
         names = as_names(owner, "feature_layer_names", self.feature_layer_names)
         check_choice(owner, "pool", self.pool, POOLS)
         self._check_parameters()
-        network = pruned(self._read_source(), names)
+        network, names = self._chosen(names, X)
         features = self._extract(network, names, X, y, self.pool)
         labels = self._check_labels(features.labels)
         _check_finite(owner, features)
@@ -130,7 +134,15 @@ class MetaModelRepurposer(Repurposer):
     def get_features_from_source_model(self, data_iterator: Any) -> Features:
         """Features of any data as `fit` extracts them, by Xfer's name."""
         names = as_names(type(self).__name__, "feature_layer_names", self.feature_layer_names)
-        return self._extract(pruned(self._read_source(), names), names, data_iterator, None, self.pool)
+        network, names = self._chosen(names, data_iterator)
+        return self._extract(network, names, data_iterator, None, self.pool)
+
+    def _chosen(self, names: tuple[str, ...], X: Any) -> tuple[Network, tuple[str, ...]]:
+        """The part of the source that some features need, and their names, where its stages are asked for of all of them."""
+        network = self._read_source()
+        if is_stages(network, names):
+            network, names = with_stages(type(self).__name__, self._with_shapes(network, X))
+        return pruned(network, names), names
 
     def _check_parameters(self) -> None:
         """Raise where a parameter of the method is wrong, before features are extracted. By default all are right."""

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from xfer2._mxnet import Symbol, mx
+from xfer2._mxnet import mx
 from xfer2._validation import as_names, nearest, parameter_error
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import edits, sources, symbols
+from xfer2.model_handler.answers import check_is_below_the_answer, features_layer, last_features, stages_of
 from xfer2.model_handler.graph import query, stages, towers
 from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._layers import add_dense, check_is_below_the_answer, cut, features_layer, last_features
+from xfer2.repurposers._layers import add_dense, cut
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import features_suffice
 
 _PARTS = ("source", "module", "features")
-_STAGES = "stages"
-_MOST = 1024  # means of a layer's maps
 
 
 class TowerRepurposer(NeuralNetworkRepurposer):
@@ -50,7 +49,7 @@ class TowerRepurposer(NeuralNetworkRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 60, *, intermediate_layers: str | Sequence[str] = _STAGES, **settings: Any) -> None:
+                 num_epochs: int = 60, *, intermediate_layers: str | Sequence[str] = stages.STAGES, **settings: Any) -> None:
         super().__init__(source_model, context_function, num_devices, batch_size, num_epochs,
                          target_class_count=target_class_count, **settings)
         self.transfer_layer_name = transfer_layer_name
@@ -59,73 +58,61 @@ class TowerRepurposer(NeuralNetworkRepurposer):
     def _joined(self, network: Network, source: Network, class_count: int,
                 hidden_units: Sequence[int] = ()) -> ModelHandler:
         """Dense layers on two outputs of a network: the features of the source, which is in it, and those of the module."""
-        _, shapes = symbols.infer_shapes(network)
-        if len(shapes) != 2:
-            raise ModelError(f"{type(self).__name__}: the module must have one output, its features; it has "
-                             f"{len(shapes) - 1}. Name one, as ModelHandler(module).extract(layer) does.")
-        for part, shape in zip(("source", "module"), shapes, strict=True):
-            if shape is not None and len(shape) < 2:
-                raise ModelError(f"{type(self).__name__}: the {part} must give features (n, ...); its output has the shape "
-                                 f"{shape}.")
-        names = [fresh_name(f"target_{part}", network.graph.by_name) for part in _PARTS]
-        below = self._read_below(source, network)
-        features, module = (query.output_name(network.graph, edge) for edge in network.graph.outputs)
-        if below:
-            network = edits.extract(network, [features, *below, module])
-            _, shapes = symbols.infer_shapes(network)
-        first, *rest, last = (mx.sym.var(f"input{number}") for number in range(2 + len(below)))
-        if below:
-            read = [mx.sym.Flatten(first, name=fresh_name("target_last", network.graph.by_name))]
-            read += [_means(data, shape, fresh_name(f"target_{layer}", network.graph.by_name))
-                     for data, shape, layer in zip(rest, shapes[1:-1], below, strict=True)]
-            one = mx.sym.Concat(*read, dim=1, name=names[0])
-        else:
-            one = mx.sym.Flatten(first, name=names[0])
-        x = mx.sym.Concat(one, mx.sym.Flatten(last, name=names[1]), dim=1, name=names[2])
+        self._check_parts(network)
+        graph, taken = network.graph, network.graph.by_name
+        features, module = graph.outputs
+        names = [fresh_name(f"target_{part}", taken) for part in _PARTS]
+        groups = layers_below(type(self).__name__, source, self.intermediate_layers)
+        graph = stages.read_together(graph, features, groups, symbols.layer_shapes(source), names[0])
+        network = edits.extract(network.with_graph(graph), [names[0], query.output_name(graph, module)])
+        x = mx.sym.Flatten(mx.sym.var("module"), name=names[1])
+        x = mx.sym.Concat(mx.sym.var("source"), x, dim=1, name=names[2])
         for number, size in enumerate(hidden_units):
-            x = mx.sym.FullyConnected(x, num_hidden=size, name=fresh_name(f"target_dense{number}", network.graph.by_name))
-            x = mx.sym.Activation(x, act_type="relu", name=fresh_name(f"target_relu{number}", network.graph.by_name))
+            x = mx.sym.FullyConnected(x, num_hidden=size, name=fresh_name(f"target_dense{number}", taken))
+            x = mx.sym.Activation(x, act_type="relu", name=fresh_name(f"target_relu{number}", taken))
         return add_dense(ModelHandler(edits.compose_networks(network, sources.read(x))), class_count)
 
-    def _read_below(self, source: Network, network: Network) -> Sequence[str]:
-        """Layers of the source, which ends in its features, that are read as well; those that the network has."""
-        names = self._named_below()
-        if names == (_STAGES,):
-            return stages.stage_ends(source.graph, symbols.layer_shapes(source))
-        known = [name for name in source.graph.layer_names
-                 if name in network.graph.by_name and name != source.graph.outputs[0].node]
-        for name in names:
-            if name not in known:
-                raise parameter_error(type(self).__name__, "intermediate_layers", f"{_STAGES!r} or layers below the "
-                                      f"features, like {', '.join(map(repr, nearest(name, known)))}", name)
-        return names
-
-    def _named_below(self) -> tuple[str, ...]:
-        return as_names(type(self).__name__, "intermediate_layers", self.intermediate_layers, may_be_empty=True)
+    def _check_parts(self, network: Network) -> None:
+        """Raise where source and module are not two outputs of features."""
+        owner = type(self).__name__
+        _, shapes = symbols.infer_shapes(network)
+        if len(shapes) != 2:
+            raise ModelError(f"{owner}: the module must have one output, its features; it has {len(shapes) - 1}. Name one, "
+                             "as ModelHandler(module).extract(layer) does.")
+        for part, shape in zip(_PARTS, shapes, strict=False):
+            if shape is not None and len(shape) < 2:
+                raise ModelError(f"{owner}: the {part} must give features (n, ...); its output has the shape {shape}.")
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        self._named_below()
+        named_below(type(self).__name__, self.intermediate_layers)
 
     def _probed_layer(self, network: Network) -> str | None:
         joint = network.graph.by_name[last_features(network)]
-        return joint.inputs[0].node if joint.op == "Concat" else None
+        return joint.inputs[0].node if joint.op == "Concat" else None  # else what hidden units make of both
 
     def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: int) -> str:
         if best_epoch:
             return super()._outcome(history, best_epoch, averaged)
-        return features_suffice("the source", history)
+        return features_suffice(self.transfer_layer_name, history)
 
 
-def _means(data: Symbol, shape: tuple[int, ...] | None, name: str) -> Symbol:
-    """A layer's output of the given shape, batch axis included, as (n, d); maps by their means."""
-    if shape is None or len(shape) != 4:
-        return mx.sym.Flatten(data, name=name)
-    fields = max(count for count in (1, 2, 3) if count == 1 or (count <= min(shape[2:]) and shape[1] * count**2 <= _MOST))
-    strides = [size // fields for size in shape[2:]]
-    kernel = [size - (fields - 1) * stride for size, stride in zip(shape[2:], strides, strict=True)]
-    means = mx.sym.Pooling(data, pool_type="avg", kernel=tuple(kernel), stride=tuple(strides), name=f"{name}_means")
-    return mx.sym.Flatten(means, name=name)
+def named_below(owner: str, intermediate_layers: Any) -> tuple[str, ...]:
+    """The parameter `intermediate_layers` as names."""
+    return as_names(owner, "intermediate_layers", intermediate_layers, may_be_empty=True)
+
+
+def layers_below(owner: str, source: Network, intermediate_layers: Any) -> list[tuple[str, ...]]:
+    """What is read of a network, which ends in its features, beside these: each group of layers by its mean."""
+    names = named_below(owner, intermediate_layers)
+    if names == (stages.STAGES,):
+        return stages_of(source)
+    known = [name for name in source.graph.layer_names if name != source.graph.outputs[0].node]
+    for name in names:
+        if name not in known:
+            raise parameter_error(owner, "intermediate_layers", f"{stages.STAGES!r} or layers below the features, like "
+                                  f"{', '.join(map(repr, nearest(name, known)))}", name)
+    return [(name,) for name in names]
 
 
 def up_to_features(owner: str, source: ModelHandler, layer: str | None) -> Network:

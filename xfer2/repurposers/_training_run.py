@@ -17,17 +17,17 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._random import child_seed
 from xfer2._validation import parameter_error
-from xfer2.data.batches import open_batches
 from xfer2.exceptions import ModelError, TrainingError
 from xfer2.heads.logistic_regression import LogisticRegressionHead
 from xfer2.model_handler import params, symbols, targets
+from xfer2.model_handler.answers import answering_layer, last_features
 from xfer2.model_handler.frozen import Frontier, frontier
 from xfer2.model_handler.graph import operators, query
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
 from xfer2.repurposers._examples import Examples, data_and_labels, held_out_rows, known_codes, read_examples
-from xfer2.repurposers._layers import answering_layer, last_features, served
+from xfer2.repurposers._layers import served
 from xfer2.training.losses import class_weights
 from xfer2.uncertainty.calibration import useful_temperature
 
@@ -61,7 +61,7 @@ class TrainingRun:
     def fit(self, X: Any, y: Any) -> dict[str, Any]:
         """Train, and give the learned attributes by name."""
         asked = self.repurposer
-        self.source = with_shapes(asked, self.source, X)
+        self.source = asked._with_shapes(self.source, X)
         plan = asked._with_objectives(self._target(self.source, 2))
         views = asked.cache if asked.cache not in ("auto", False) else 1
         cut = self._cut(plan, views)
@@ -269,17 +269,10 @@ class TrainingRun:
         return child_seed(self.seed, purpose)
 
 
-def with_shapes(asked: Any, source: Network, X: Any) -> Network:
-    """The source with its inputs' shapes; where it does not know them, as the first batch has them."""
-    if set(source.inputs) <= set(source.input_shapes):
-        return source
-    batch = next(iter(open_batches(X, source, None, asked.batch_size, asked.errors, type(asked).__name__)))
-    return replace(source, input_shapes={name: array.shape[1:] for name, array in batch.data.items()})
-
-
-def features_suffice(layer: str, history: Sequence[Any]) -> str:
-    """What is said where no epoch of training was better than logistic regression."""
-    return (f"The features of {layer!r} suffice: none of {len(history)} epochs of training had a lower validation loss than "
+def features_suffice(layer: str | None, history: Sequence[Any]) -> str:
+    """What is said where no epoch of training was better than logistic regression on a layer, or on what is the default."""
+    whose = "the source" if layer is None else repr(layer)
+    return (f"The features of {whose} suffice: none of {len(history)} epochs of training had a lower validation loss than "
             "logistic regression on them, which is what predicts.")
 
 

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 from xfer2._mxnet import mx
 from xfer2._validation import as_names
+from xfer2.model_handler.answers import check_is_below_the_answer, last_features
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._layers import add_dense, check_is_below_the_answer, cut, last_features
+from xfer2.repurposers._layers import add_dense, cut
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import features_suffice
 

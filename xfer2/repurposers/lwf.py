@@ -19,16 +19,17 @@ from xfer2.data.batches import open_batches
 from xfer2.exceptions import ModelError
 from xfer2.features.extractor import extract
 from xfer2.model_handler import edits, symbols
+from xfer2.model_handler.answers import features_layer, last_features, readable
 from xfer2.model_handler.graph import distillation, query
 from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examined, data_and_labels, known_codes
-from xfer2.repurposers._layers import features_layer, last_features, readable, served, with_outputs
+from xfer2.repurposers._layers import served, with_outputs
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix
-from xfer2.repurposers._training_run import features_suffice, with_shapes
+from xfer2.repurposers._training_run import features_suffice
 from xfer2.training.regularizers import DistillationPenalty
 from xfer2.uncertainty.evaluation import Evaluation
 from xfer2.uncertainty.predictions import Prediction
@@ -140,7 +141,7 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         """
         self._check_parameters()
         self._check_task("task_name", self.task_name, (SOURCE_TASK,))
-        source = with_shapes(self, self._read_source(), X)
+        source = self._with_shapes(self._read_source(), X)
         network, logits, classes = self._answering(source)
         outputs = (network.graph.outputs[0].node, logits, last_features(network))
         known = {"tasks_": {SOURCE_TASK: classes}, "_outputs": {SOURCE_TASK: outputs}, "forgetting_": [],
@@ -319,7 +320,7 @@ class LwfRepurposer(NeuralNetworkRepurposer):
 
     def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: int) -> str:
         return super()._outcome(history, best_epoch, averaged) if best_epoch else features_suffice(
-            self.transfer_layer_name or "the source", history)
+            self.transfer_layer_name, history)
 
     # --- parameters and files --------------------------------------------------------------------------------------------
 

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 from xfer2._mxnet import mx
 from xfer2._validation import as_names, check_integer, parameter_error
 from xfer2.model_handler import params
+from xfer2.model_handler.answers import features_layer
 from xfer2.model_handler.graph import query
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
-from xfer2.repurposers._layers import add_dense, cut, features_layer
+from xfer2.repurposers._layers import add_dense, cut
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 
 

@@ -15,7 +15,8 @@ LOSS_OUTPUTS = frozenset({"SoftmaxOutput", "Softmax", "LinearRegressionOutput", 
                           "MAERegressionOutput", "SVMOutput"})
 SOFTMAXES = frozenset({"softmax", "log_softmax", "SoftmaxActivation", "SoftmaxOutput", "Softmax"})
 ANSWERS = LOSS_OUTPUTS | SOFTMAXES
-MEANS = frozenset({"mean", "_contrib_AdaptiveAvgPooling2D"})  # beside Pooling of the type avg
+ACTIVATIONS = frozenset({"Activation", "LeakyReLU", "relu", "sigmoid", "tanh", "clip"})
+SUMS = frozenset({"elemwise_add", "_plus", "_Plus", "broadcast_add", "add_n", "ElementWiseSum"})
 RESHAPES = frozenset({"Reshape", "reshape"})
 SHAPING = RESHAPES | {"Flatten", "squeeze", "expand_dims", "transpose", "_copy", "identity", "Cast"}
 
@@ -42,6 +43,11 @@ def role(op: str | None, position: int) -> str | None:
     `LABEL`, the `ROW` of a table to look up, or the `LENGTH` of each sequence.
     """
     return _READS.get(op or "", {}).get(position)
+
+
+def is_mean(node: Node) -> bool:
+    """Whether a layer takes means."""
+    return node.op in ("mean", "_contrib_AdaptiveAvgPooling2D") or node.attrs.get("pool_type") == "avg"
 
 
 def input_of(node: Node, *roles: str) -> Edge | None:

@@ -11,7 +11,7 @@ from xfer2.model_handler.graph import operators, query
 from xfer2.model_handler.graph.model import Graph
 
 PAIRED = frozenset({"Convolution", "FullyConnected"})
-_CARRIED = operators.BATCH_NORMS | {"Activation", "LeakyReLU", "relu", "sigmoid", "tanh", "clip", "Pooling", "Flatten"}
+_CARRIED = operators.BATCH_NORMS | operators.ACTIVATIONS | {"Pooling", "Flatten"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,20 @@ def find_pairs(graph: Graph, parameters: Collection[str], named: Sequence[str] |
     ModelError
         There is none, or a name is none's.
     """
+    found = all_pairs(graph, parameters)
+    if not found:
+        raise ModelError(f"{owner}: the source has no layer pairs: no convolution, dense layer or unrolled recurrent layer "
+                         f"feeds its features. Its layers: {', '.join(graph.layer_names[:8])}.")
+    names = [pair.name for pair in found]
+    chosen = names if named is None else as_names(owner, "paired_layers", named)
+    unknown = [name for name in chosen if name not in names]
+    if unknown:
+        raise ModelError(f"{owner}: {unknown[0]!r} is no layer pair of the source. They are: {', '.join(names)}.")
+    return tuple(pair for pair in found if pair.name in chosen)
+
+
+def all_pairs(graph: Graph, parameters: Collection[str]) -> list[Pair]:
+    """What `find_pairs` chooses from."""
     found = []
     for node in graph.nodes:
         if node.op not in PAIRED:
@@ -70,15 +84,7 @@ def find_pairs(graph: Graph, parameters: Collection[str], named: Sequence[str] |
             states = _states(graph, users)
             if states:
                 found.append(Pair(node.inputs[1].node, states))
-    if not found:
-        raise ModelError(f"{owner}: the source has no layer pairs: no convolution, dense layer or unrolled recurrent layer "
-                         f"feeds its features. Its layers: {', '.join(graph.layer_names[:8])}.")
-    names = [pair.name for pair in found]
-    chosen = names if named is None else as_names(owner, "paired_layers", named)
-    unknown = [name for name in chosen if name not in names]
-    if unknown:
-        raise ModelError(f"{owner}: {unknown[0]!r} is no layer pair of the source. They are: {', '.join(names)}.")
-    return tuple(pair for pair in found if pair.name in chosen)
+    return found
 
 
 def _carried(graph: Graph, name: str, parameters: Collection[str]) -> str:

@@ -103,8 +103,7 @@ def gated(source: Graph, parameters: Collection[str], pairs: Sequence[Pair], sha
         if shape is None or len(shape) not in (1, 3):
             raise ModelError(f"ptu: the layer {node.name!r} gives {shape or 'an unknown shape'}; units are for maps "
                              "(c, h, w) and vectors (d,). Name the layers to pair, or say the input's shape.")
-        name = unit_prefix + pair.name
-        step = name if not pair.is_recurrent else unit_prefix + node.name
+        name, step = unit_prefix + pair.name, gated_name(node.name, [pair], prefix, unit_prefix)
         nodes = _unit(name, step, Edge(node.name), Edge(copy.name), shape, activation)
         if name not in made:
             nodes = _unit_variables(name, shape) + nodes
@@ -115,6 +114,14 @@ def gated(source: Graph, parameters: Collection[str], pairs: Sequence[Pair], sha
 
     copied, mapped = _beside(source, parameters, prefix, sizes, behind=unit)
     return Graph(source.nodes + copied, (mapped[source.outputs[0][:2]],), source.attrs)
+
+
+def gated_name(layer: str, pairs: Sequence[Pair], prefix: str = "target_", unit_prefix: str = "unit_") -> str:
+    """The layer of a `gated` graph where its target has what the source has in a layer: a unit's, where one is behind it."""
+    pair = next((pair for pair in pairs if layer in pair.ends), None)
+    if pair is None:
+        return prefix + layer
+    return unit_prefix + (layer if pair.is_recurrent else pair.name)
 
 
 def _beside(source: Graph, parameters: Collection[str], prefix: str, sizes: Mapping[str, Shape] | None,

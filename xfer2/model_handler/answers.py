@@ -1,0 +1,116 @@
+"""Which layer gives a network's answer, and what a new answer would read."""
+
+from __future__ import annotations
+
+import math
+
+from xfer2._validation import check_kind
+from xfer2.exceptions import ModelError
+from xfer2.model_handler import symbols
+from xfer2.model_handler.graph import edit, operators, query, stages
+from xfer2.model_handler.graph.compose import fresh_name
+from xfer2.model_handler.graph.model import Edge, Graph, Node
+from xfer2.model_handler.network import Network
+
+
+def answering_layer(network: Network) -> str:
+    """The dense layer or convolution nearest to the first output."""
+    graph = network.graph
+    return edit.head_layer(Graph(graph.nodes, graph.outputs[:1], graph.attrs))
+
+
+def check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
+    """Raise where a layer is the network's own answer, or above it."""
+    graph = network.graph
+    check_kind(owner, "transfer_layer_name", layer, str, "a layer's name")
+
+    def unshaped(name: str) -> Node:
+        node = graph.by_name[name]
+        while node.op in operators.SHAPING:
+            node = graph.by_name[node.inputs[0].node]
+        return node
+
+    node = unshaped(query.resolve_output(graph, layer).node)
+    if node.op in operators.ANSWERS and node in [unshaped(edge.node) for edge in graph.outputs]:
+        below = query.data_edges(graph, node, network.params)[0].node
+        raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
+                         f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")
+
+
+def readable(network: Network, layer: str, answer: Edge) -> tuple[Network, str]:
+    """The network with, and the name of, what a new dense layer reads of a layer.
+
+    Where a convolution answers at every place, and the mean of these is the network's answer, it is the mean of the layer's
+    maps: from it a dense layer gives what a convolution of one place and the mean over them would. Else it is the layer.
+    """
+    graph, read = network.graph, query.resolve_output(network.graph, layer)
+    try:
+        head = graph.by_name[edit.head_layer(Graph(graph.nodes, (answer,), graph.attrs))]
+    except ModelError:
+        return network, layer
+    if head.op != "Convolution" or not _is_averaged(graph, head, answer) or graph.by_name[read.node].is_variable:
+        return network, layer
+    at_places, found, answered = (_shape(network, edge) for edge in (Edge(head.name), read, answer))
+    if at_places is None or found is None or len(found) != len(at_places):
+        return network, layer
+    if math.prod(at_places) == at_places[0] or math.prod(found) == found[0]:  # one place
+        return network, layer
+    if answered is not None and math.prod(answered) != at_places[0]:
+        return network, layer
+    name = fresh_name("target_mean", graph.by_name)
+    mean = Node(name, "Pooling", {"pool_type": "avg", "global_pool": "True", "kernel": str((1,) * len(found[1:]))}, (read,))
+    return network.with_graph(Graph((*graph.nodes, mean), graph.outputs, graph.attrs)), name
+
+
+def _shape(network: Network, edge: Edge) -> tuple[int, ...] | None:
+    """Without the batch axis; None where it does not follow, or the layers up to there take images of another size."""
+    try:
+        _, (shape,) = symbols.infer_shapes(network, outputs=[edge])
+    except ModelError:
+        return None
+    return None if shape is None else shape[1:]
+
+
+def _is_averaged(graph: Graph, head: Node, answer: Edge) -> bool:
+    """Whether a mean is taken between a layer and what the network answers with."""
+    needed, above = query.ancestors(graph, [answer.node]), {head.name}
+    for node in graph.nodes:
+        if node.name in needed and any(edge.node in above for edge in node.inputs):
+            above.add(node.name)
+            if operators.is_mean(node):
+                return True
+    return False
+
+
+def is_stages(network: Network, names: tuple[str, ...]) -> bool:
+    """Whether all of a network's stages are asked for; a layer of that name would be itself."""
+    return names == (stages.STAGES,) and stages.STAGES not in network.graph.by_name
+
+
+def with_stages(owner: str, network: Network) -> tuple[Network, tuple[str, ...]]:
+    """The network with means of what it knows below its features, and the names of these: the features, then the means."""
+    features = features_layer(owner, network, "Name the layers.")
+    network, features = readable(network, features, network.graph.outputs[0])
+    below = network.with_graph(edit.extract(network.graph, [features], known=network.params))
+    graph, names = stages.with_means(network.graph, stages_of(below), symbols.layer_shapes(below))
+    return network.with_graph(graph), (features, *names)
+
+
+def stages_of(network: Network) -> list[tuple[str, ...]]:
+    """`xfer2.model_handler.graph.stages.stages` of a network up to its features."""
+    return stages.stages(network.graph, network.parameter_names, symbols.layer_shapes(network))
+
+
+def features_layer(owner: str, network: Network, remedy: str) -> str:
+    """What the last dense layer or convolution of a source reads; `remedy` is for the message where there is none."""
+    head = network.graph.by_name[edit.head_layer(network.graph, owner, remedy)]
+    return query.data_edges(network.graph, head, network.params)[0].node
+
+
+def last_features(network: Network) -> str:
+    """The layer or input that the last dense layer reads; the output where there is none."""
+    try:
+        head = answering_layer(network)
+    except ModelError:
+        return network.graph.outputs[0].node
+    return query.output_name(network.graph, network.graph.by_name[head].inputs[0])
