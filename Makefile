@@ -50,18 +50,18 @@ bench-train: $(VENV)/.installed
 	$(PY) benchmarks/train.py
 
 # Two towers, stitch and PTU beside fine-tuning, 10 to 200 images a class: accuracy, and what an epoch costs. Needs ../shared.
-# About two and a half hours; `make bench-modular LOG=file` keeps what was found and goes on where it was.
+# About two and a half hours; `LOG=file` here and below keeps what was found, and goes on where it was.
 bench-modular: $(VENV)/.installed
 	$(PY) benchmarks/modular.py $(if $(LOG),--log $(LOG))
 
 # A recurrent network from digits to the letters of three alphabets: PTU beside fine-tuning. Needs ../shared.
 # About 45 minutes.
 bench-omniglot: $(VENV)/.installed
-	$(PY) benchmarks/omniglot.py
+	$(PY) benchmarks/omniglot.py $(if $(LOG),--log $(LOG))
 
 # Learning without Forgetting beside fine-tuning: the new task, the old one, tasks one after another. Needs ../shared.
 bench-forgetting: $(VENV)/.installed
-	$(PY) benchmarks/forgetting.py
+	$(PY) benchmarks/forgetting.py $(if $(LOG),--log $(LOG))
 
 # `import xfer2` beside `import mxnet`.
 bench-import: $(VENV)/.installed

@@ -18,16 +18,17 @@ SETTINGS = {"validation": 0, "transferred_rate": 1.0, "optimizer": "sgd", "optim
             "learning_rate": 0.02, "clip_gradient": 5.0, "augment": {"flip": True, "shift": 2}}
 
 
-def learned(tasks, old, way, seed):
+def learned(data, way, seed):
     """New accuracy and the old task's, before and after, of fine-tuning; of the other way after each task too."""
     import xfer2
 
+    tasks, old = data
     settings = {**SETTINGS, "random_state": seed, "task_name": "first", "old_data": old}
     weight = {"distillation_weight": 0} if way == "fine-tune" else {}  # equal to fine-tuning, step by step (a test)
     repurposer = xfer2.LwfRepurposer(SOURCE, **weight, **settings)
     repurposer.fit(*draw(*tasks["first"]["train"], SHOTS, seed))
-    found = {"before": repurposer.forgetting_[0]["before"], "new": repurposer.score(*tasks["first"]["test"]),
-             "old": [repurposer.forgetting_[0]["after"]]}
+    found = {"way": way, "seed": seed, "new": repurposer.score(*tasks["first"]["test"]),
+             "before": repurposer.forgetting_[0]["before"], "old": [repurposer.forgetting_[0]["after"]]}
     if way != "fine-tune":
         for name in ("second", "third"):
             repurposer.add_task(name, *draw(*tasks[name]["train"], SHOTS, seed))
@@ -37,21 +38,17 @@ def learned(tasks, old, way, seed):
 
 
 def main():
-    parser = records.parser(__doc__)
-    parser.add_argument("--workers", type=int, default=2, help="processes")
-    arguments = parser.parse_args()
+    arguments = records.comparison_parser(__doc__).parse_args()
     tasks = {name: read_cifar100(arguments.shared, labels) for name, labels in TASKS.items()}
     old = read_records(arguments.shared / "data" / "cifar10_test.rec")
-    with records.processes(arguments.workers) as pool:
-        found = {(way, seed): pool.submit(learned, tasks, old, way, seed)
-                 for seed in SEEDS for way in ("fine-tune", "lwf")}
-        print("seed  fine-tune: new, old task before and after   lwf: new, old task after 1, 2 and 3 tasks, all tasks then")
-        for seed in SEEDS:
-            tuned, ours = (found[way, seed].result() for way in ("fine-tune", "lwf"))
-            print(f"{seed:4d}  {tuned['new']:.3f}  {tuned['before']:.4f} {tuned['old'][0]:.4f}   {ours['new']:.3f}  "
-                  + " ".join(f"{value:.4f}" for value in ours["old"]) + "  "
-                  + " ".join(f"{value:.3f}" for value in ours["all"]), flush=True)
-    tuned, ours = ([found[way, seed].result() for seed in SEEDS] for way in ("fine-tune", "lwf"))
+    keys = [(way, seed) for seed in SEEDS for way in ("fine-tune", "lwf")]
+    found = records.compare(learned, (tasks, old), ("way", "seed"), keys, arguments)
+    tuned, ours = ([found[way, seed] for seed in SEEDS] for way in ("fine-tune", "lwf"))
+    print("seed  fine-tune: new, old task before and after   lwf: new, old task after 1, 2 and 3 tasks, all tasks then")
+    for seed, plain, kept in zip(SEEDS, tuned, ours, strict=True):
+        print(f"{seed:4d}  {plain['new']:.3f}  {plain['before']:.4f} {plain['old'][0]:.4f}   {kept['new']:.3f}  "
+              + " ".join(f"{value:.4f}" for value in kept["old"]) + "  "
+              + " ".join(f"{value:.3f}" for value in kept["all"]))
 
     def points(values):
         return 100 * statistics.mean(values)

@@ -8,11 +8,8 @@ else its defaults. ``make bench-modular`` runs it; it needs ../shared. With ``--
 where it was, if the code is the same.
 """
 
-import json
 import statistics
 import time
-from concurrent.futures import as_completed
-from pathlib import Path
 
 import numpy as np
 import records
@@ -98,20 +95,8 @@ def accuracy(task, way, shots, seed):
             "epochs": len(best[2].history_), "seconds": time.perf_counter() - start}
 
 
-def compare(task, log, workers):
+def show(found):
     """Print a table for every number of images, and the means."""
-    lines = log.read_text().splitlines() if log and log.exists() else []
-    done = [json.loads(line) for line in lines if line.endswith("}")]  # the last may be torn
-    known = {(one["way"], one["shots"], one["seed"]) for one in done}
-    wanted = [(way, shots, seed) for shots in SHOTS for seed in SEEDS for way in WAYS
-              if (way, shots, seed) not in known]
-    with records.processes(workers) as pool:
-        for future in as_completed([pool.submit(accuracy, task, *key) for key in wanted]):
-            done.append(future.result())
-            if log:
-                with log.open("a") as file:
-                    file.write(json.dumps(done[-1]) + "\n")
-    found = {(one["way"], one["shots"], one["seed"]): one for one in done}
     for shots in SHOTS:
         print(f"\nAccuracy, {shots} images a class\nseed  " + "  ".join(f"{way:>9s}" for way in WAYS) + "  layers tuned")
         for seed in SEEDS:
@@ -125,16 +110,14 @@ def compare(task, log, workers):
 
 
 def main():
-    parser = records.parser(__doc__)
-    parser.add_argument("--log", type=Path, help="keeps what was found, one line each; taken up where it is there")
-    parser.add_argument("--workers", type=int, default=2, help="processes of the comparison")
-    arguments = parser.parse_args()
+    arguments = records.comparison_parser(__doc__).parse_args()
     task = read_cifar100(arguments.shared, LABELS)
     print("Seconds of an epoch over 600 images, and of a plain loop over the trainable part (bound 1.25 times)")
     for way in MODULAR:
         ours, alone = epoch_seconds(way, *draw(*task["train"], 60, 0))
         print(f"  {way:9s} {ours:.3f}  {alone:.3f}  {ours / alone:.2f} times", flush=True)
-    compare(task, arguments.log, arguments.workers)
+    keys = [(way, shots, seed) for shots in SHOTS for seed in SEEDS for way in WAYS]
+    show(records.compare(accuracy, task, ("way", "shots", "seed"), keys, arguments))
 
 
 if __name__ == "__main__":

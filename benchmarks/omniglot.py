@@ -62,29 +62,27 @@ def candidates(way, seed, validation):
 
 
 def accuracy(path, alphabet, way, seed):
-    """On the test images."""
+    """On the test images, of the candidate that is best on the validation images."""
     train, validation, test = split(*read_alphabet(path, alphabet), seed)
     fitted = [one.fit(*train) for one in candidates(way, seed, validation)]
-    return max(fitted, key=lambda one: one.score(*validation)).score(*test)
+    best = max(fitted, key=lambda one: one.score(*validation))
+    return {"alphabet": alphabet, "way": way, "seed": seed, "accuracy": best.score(*test)}
 
 
 def main():
-    parser = records.parser(__doc__)
-    parser.add_argument("--workers", type=int, default=2, help="processes")
-    arguments = parser.parse_args()
+    arguments = records.comparison_parser(__doc__).parse_args()
     path = arguments.shared / "data" / "omniglot_small1.npz"
-    with records.processes(arguments.workers) as pool:
-        found = {(alphabet, way): [pool.submit(accuracy, path, alphabet, way, seed) for seed in SEEDS]
-                 for alphabet in ALPHABETS for way in WAYS}
-        for alphabet, published in ALPHABETS.items():
-            print(f"\nTest accuracy, {alphabet}")
-            means = {}
-            for way in WAYS:
-                values = [future.result() for future in found[alphabet, way]]
-                means[way] = statistics.mean(values)
-                print(f"  {way:10s} {means[way]:.4f}   {' '.join(f'{value:.3f}' for value in values)}", flush=True)
-            print(f"  PTU beyond fine-tuning: {100 * (means['ptu'] / means['fine-tune'] - 1):+.1f}% (bound 5); "
-                  f"the paper's PTU {published:.4f}")
+    keys = [(alphabet, way, seed) for alphabet in ALPHABETS for seed in SEEDS for way in WAYS]
+    found = records.compare(accuracy, path, ("alphabet", "way", "seed"), keys, arguments)
+    for alphabet, published in ALPHABETS.items():
+        print(f"\nTest accuracy, {alphabet}")
+        means = {}
+        for way in WAYS:
+            values = [found[alphabet, way, seed]["accuracy"] for seed in SEEDS]
+            means[way] = statistics.mean(values)
+            print(f"  {way:10s} {means[way]:.4f}   {' '.join(f'{value:.3f}' for value in values)}", flush=True)
+        print(f"  PTU beyond fine-tuning: {100 * (means['ptu'] / means['fine-tune'] - 1):+.1f}% (bound 5); "
+              f"the paper's PTU {published:.4f}")
 
 
 if __name__ == "__main__":

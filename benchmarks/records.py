@@ -1,10 +1,11 @@
-"""What the benchmarks share: arguments, processes, records of CIFAR as arrays, some images of each class."""
+"""What the benchmarks share: arguments, comparisons in processes, records of CIFAR as arrays, some images of each class."""
 
 import argparse
 import io
+import json
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,14 @@ def parser(doc):
     return made
 
 
+def comparison_parser(doc):
+    """Of the arguments of a benchmark of hours."""
+    made = parser(doc)
+    made.add_argument("--log", type=Path, help="keeps what was found, one line each; taken up where it is there")
+    made.add_argument("--workers", type=int, default=2, help="processes of the comparison")
+    return made
+
+
 def _folder(text):
     if not Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {str(text)!r}")
@@ -29,6 +38,22 @@ def processes(workers):
     """So many processes, to each its share of the processors; none of them has loaded anything."""
     os.environ.update(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // workers)))
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+
+
+def compare(function, task, names, keys, arguments):
+    """What a function of a task and a key finds, by key: a dict each, which has the key's parts under `names` too."""
+    log = arguments.log
+    lines = log.read_text().splitlines() if log and log.exists() else []
+    done = [json.loads(line) for line in lines if line.endswith("}")]  # the last may be torn
+    found = {tuple(one[name] for name in names): one for one in done}
+    with processes(arguments.workers) as pool:
+        for future in as_completed([pool.submit(function, task, *key) for key in keys if key not in found]):
+            one = future.result()
+            found[tuple(one[name] for name in names)] = one
+            if log:
+                with log.open("a") as file:
+                    file.write(json.dumps(one) + "\n")
+    return found
 
 
 def read_records(path, count=None, labels=None):
