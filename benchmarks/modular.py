@@ -1,11 +1,10 @@
 """zoo:cifar10-cnn to ten CIFAR-100 classes, 10 to 200 images a class: networks that add, beside fine-tuning and scratch.
 
 The first part says what an epoch of each costs beside a plain Gluon loop over its trainable part. The second compares
-accuracy on the test images: from scratch, the best on validation of fine-tuning the top 1 to 6 layers, two towers, stitch,
-and the better on validation of PTU with its target from random numbers and from the source. Every way has the same
-training and validation images (15%) and 40 epochs at most (two towers 8, whose batches count five times; scratch 100), and
-else its defaults. ``make bench-modular`` runs it; it needs ../shared. With ``--log FILE`` a run that was ended goes on
-where it was, if the code is the same.
+accuracy on the test images: from scratch, the best on validation of fine-tuning the top 1 to 6 layers, two towers, stitch
+and PTU. Every way has the same training and validation images (15%) and 40 epochs at most (two towers 8, whose batches count
+five times; scratch 100), and else its defaults. ``make bench-modular`` runs it; it needs ../shared. With ``--log FILE`` a
+run that was ended goes on where it was, if the code is the same.
 """
 
 import statistics
@@ -34,7 +33,7 @@ def candidates(way, seed, **settings):
         return [xfer2.NeuralNetworkFineTuneRepurposer(SOURCE, "dropout", fixed_layers=LAYERS[:len(LAYERS) - trained],
                                                       **settings) for trained in range(len(LAYERS) + 1)]
     if way == "ptu":
-        return [xfer2.PtuRepurposer(SOURCE, start=start, **settings) for start in ("random", "source")]
+        return [xfer2.PtuRepurposer(SOURCE, **settings)]
     if way == "stitch":
         return [xfer2.StitchRepurposer(SOURCE, **settings)]
     settings["num_epochs"] = -(-settings["num_epochs"] // 5)  # each batch counts five times

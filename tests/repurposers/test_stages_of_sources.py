@@ -77,7 +77,7 @@ def test_ptu_reads_them_of_its_target(below, read, tmp_path):
 
 def test_ptu_reads_states_of_a_recurrent_target():
     images = np.random.default_rng(0).integers(0, 255, (20, 28, 28), dtype=np.uint8)
-    ptu = xfer2.PtuRepurposer("zoo:mnist-rnn", start="probe", num_epochs=1, random_state=0).fit(images, ["a", "b"] * 10)
+    ptu = xfer2.PtuRepurposer("zoo:mnist-rnn", num_epochs=1, random_state=0).fit(images, ["a", "b"] * 10)
     middle = [f"unit_step{step}_tanh" for step in range(9, 19)]
     found = xfer2.extract_features(ptu.network_, images, ["target_read", *middle])
     expected = np.mean([found[name] for name in middle], axis=0)

@@ -288,7 +288,7 @@ def test_units_of_a_recurrent_source_are_shared_by_its_steps():
     ("ptu", None, {"paired_layers": ["fc"]}, ModelError, "'fc' is no layer pair of the source"),
     ("stitch", None, {"width": 0}, ParameterError, "width must be a positive number"),
     ("ptu", None, {"activation": "elu"}, ParameterError, "activation must be one of 'tanh', 'relu'"),
-    ("ptu", None, {"start": "zero"}, ParameterError, "start must be one of 'random', 'source'"),
+    ("ptu", None, {"start": "zero"}, ParameterError, "start must be one of 'probe', 'source'"),
     ("ptu", None, {"penalty": "l3"}, ParameterError, "penalty must be one of None, 'l1'"),
     ("two-tower", None, {"module": two_input_network()}, ModelError, "has 1 inputs .* the one beside it 2"),
     ("two-tower", None, {"module": drawn(mx.sym.sum(mx.sym.var("data"), axis=(1, 2, 3), name="total"), data=(3, 8, 8))},

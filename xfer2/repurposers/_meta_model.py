@@ -14,6 +14,7 @@ from xfer2.data.batches import open_batches
 from xfer2.exceptions import DataError
 from xfer2.features.extractor import POOLS, extract, pruned
 from xfer2.features.store import Features
+from xfer2.heads.blocks import helpful_blocks
 from xfer2.model_handler import archive
 from xfer2.model_handler.answers import is_stages, with_stages
 from xfer2.model_handler.network import Network
@@ -39,7 +40,8 @@ class MetaModelRepurposer(Repurposer):
         Layers to take features from; those of several layers are put side by side. ``"stages"`` takes what the source's last
         dense layer or convolution reads, the means of its maps over 3 by 3 fields before they get smaller, and the means of
         its unrolled recurrent layers' early, middle and late states: what other classes need is often below the layer
-        made for the source's own (Evci et al. 2022, Head2Toe, arXiv:2201.03529).
+        made for the source's own (Evci et al. 2022, Head2Toe, arXiv:2201.03529). Of the means those are kept, from the
+        uppermost down, with which a cross-validated logistic regression loses least.
     context_function : callable
         ``mx.cpu`` or ``mx.gpu``.
     num_devices : int
@@ -111,10 +113,13 @@ class MetaModelRepurposer(Repurposer):
         names = as_names(owner, "feature_layer_names", self.feature_layer_names)
         check_choice(owner, "pool", self.pool, POOLS)
         self._check_parameters()
-        network, names = self._chosen(names, X)
-        features = self._extract(network, names, X, y, self.pool)
+        network, found = self._chosen(names, X)
+        features = self._extract(network, found, X, y, self.pool)
         labels = self._check_labels(features.labels)
         _check_finite(owner, features)
+        if found != names:
+            features = _helpful(features, labels)
+            network = pruned(network, features.layers)
         columns, matrix = features.columns(), features.matrix()
         head = self._train_model_from_features(matrix, labels, columns)
         classes, codes = np.unique(labels, return_inverse=True)
@@ -215,6 +220,13 @@ class HeadRepurposer(MetaModelRepurposer):
 
     def _predict_probability_from_features(self, features: np.ndarray) -> np.ndarray:
         return self._predict_uncertainty_from_features(features).probabilities
+
+
+def _helpful(features: Features, labels: np.ndarray) -> Features:
+    """Of all stages' features those that a logistic regression is better with."""
+    widths = [features.flat(layer).shape[1] for layer in features.layers]
+    kept = [features.layers[block] for block in helpful_blocks(features.matrix(), labels, widths)]
+    return Features({layer: features[layer] for layer in kept}, features.labels, features.ids, features.skipped)
 
 
 def _check_finite(owner: str, features: Features) -> None:

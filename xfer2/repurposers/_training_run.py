@@ -18,11 +18,12 @@ from xfer2._mxnet import mx
 from xfer2._random import child_seed
 from xfer2._validation import parameter_error
 from xfer2.exceptions import ModelError, TrainingError
+from xfer2.heads.blocks import helpful_columns
 from xfer2.heads.logistic_regression import LogisticRegressionHead
 from xfer2.model_handler import params, symbols, targets
 from xfer2.model_handler.answers import answering_layer, last_features
 from xfer2.model_handler.frozen import Frontier, frontier
-from xfer2.model_handler.graph import operators, query
+from xfer2.model_handler.graph import operators, query, stages
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
@@ -79,12 +80,13 @@ class TrainingRun:
         part = self._part(target, examples, len(classes))
         train, held_out = self._split(examples, classes)
         weights = class_weights(type(asked).__name__, asked.class_weight, train.codes, classes.tolist())
-        start = self._with_probe(part, train.plain(), weights)
+        widths = self._probed_widths(target)
+        start = self._with_probe(part, train.plain(), weights, widths)
         trained, history, best = self._train(start, train, held_out, self._transferred(target), weights)
         logits = trained.graph.outputs[0].node
         temperature = 1.0
         if best == 0 and held_out is not None:  # what training does not better may learn from all that was not given apart
-            trained = self._with_probe(part, examples.plain(), weights)
+            trained = self._with_probe(part, examples.plain(), weights, widths)
         if held_out is not None and asked.calibrate and (best or not isinstance(asked.validation, Real | None)):
             temperature = useful_temperature(self._outputs(trained, held_out, logits), held_out.codes)
         last = last_features(trained)
@@ -240,11 +242,21 @@ class TrainingRun:
         """Parameters whose values are those of the source."""
         return frozenset(name for name, array in target.params.items() if array is self.source.params.get(name))
 
-    def _with_probe(self, network: Network, examples: Examples, weights: np.ndarray | None) -> Network:
+    def _probed_widths(self, target: Network) -> list[int]:
+        """Of the layers whose outputs lie side by side in the one that is probed; none where none is."""
+        last = self.repurposer._probed_layer(target)
+        if last is None:
+            return []
+        sizes = symbols.layer_shapes(target)
+        return [math.prod(sizes.get(name) or ()) for name in stages.parts_of(target.graph, last)]
+
+    def _with_probe(self, network: Network, examples: Examples, weights: np.ndarray | None,
+                    widths: Sequence[int]) -> Network:
         """The network with its last dense layer taken from a logistic regression, where the method has one.
 
         Where that layer reads more than the probed one, side by side, the probed one is the first: the others' weights are
-        zero. The regression is fitted to 5,000 examples at most, and to fewer where they have more than 13,000 features.
+        zero. So are those of means of layers that the regression is not better with. It is fitted to 5,000 examples at most,
+        and to fewer where they have more than 13,000 features.
         """
         asked = self.repurposer
         last = asked._probed_layer(network)
@@ -258,11 +270,13 @@ class TrainingRun:
         seed = self._child("start")
         chosen = examples.rows(_spread_rows(examples.codes, count, seed))
         of_class = None if weights is None else dict(enumerate(weights.tolist()))
+        read = self._outputs(network, chosen, last)
+        columns = helpful_columns(read, chosen.codes, widths, of_class, seed)
         head = LogisticRegressionHead(class_weight=of_class, random_state=seed)
-        weight, bias = head.fit(self._outputs(network, chosen, last), chosen.codes).linear_form()
+        weight, bias = head.fit(read[:, columns], chosen.codes).linear_form()
         names = network.layer_parameters[answering_layer(network)]
         whole = np.zeros(network.params[names[0]].shape, np.float32)
-        whole[:, :weight.shape[1]] = weight
+        whole[:, columns] = weight
         return params.with_params(network, dict(zip(names, (mx.nd.array(whole), mx.nd.array(bias)), strict=True)))
 
     def _child(self, purpose: str) -> int:

@@ -49,12 +49,10 @@ class PtuRepurposer(NeuralNetworkRepurposer):
         Layers with a unit behind them; by default all convolutions, dense layers and unrolled recurrent layers.
     activation : {"tanh", "relu"}
         Of what a unit makes of the source's output.
-    start : {"random", "source", "probe"}
-        Where the target's own layers start: drawn anew as in the paper; or as the source's, with both gates nearly closed,
-        which is fine-tuning to begin with, at the rate of new parameters; or so and with a logistic regression on the
-        features, a linear probe, for the new layer. ``"source"`` is better where layers are hard to train from nothing, as
-        recurrent ones are, and where data are many; ``"probe"`` where they are augmented as well, so that the regression
-        does not fit them to the last.
+    start : {"probe", "source", "random"}
+        Where the target's own layers start: as the source's, with both gates nearly closed, and with a logistic regression
+        on what the answer reads, a linear probe, for the new layer; or so and with a new layer that is drawn; or all drawn
+        anew, as in the paper.
     penalty : {"l1", "l2", "filter", "channel"}, optional
         Of the units' weights; ``"filter"`` and ``"channel"`` are group lassos over their outputs and inputs.
     penalty_weight : float
@@ -85,7 +83,7 @@ class PtuRepurposer(NeuralNetworkRepurposer):
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
                  num_epochs: int = 30, *, intermediate_layers: str | Sequence[str] = stages.STAGES,
                  paired_layers: Sequence[str] | None = None, activation: str = "tanh",
-                 start: str = "random", penalty: str | None = None, penalty_weight: float = 1e-4, **settings: Any) -> None:
+                 start: str = "probe", penalty: str | None = None, penalty_weight: float = 1e-4, **settings: Any) -> None:
         super().__init__(source_model, context_function, num_devices, batch_size, num_epochs,
                          target_class_count=target_class_count, **settings)
         self.transfer_layer_name = transfer_layer_name
@@ -130,7 +128,7 @@ class PtuRepurposer(NeuralNetworkRepurposer):
         owner = type(self).__name__
         named_below(owner, self.intermediate_layers)
         check_choice(owner, "activation", self.activation, ("tanh", "relu"))
-        check_choice(owner, "start", self.start, ("random", "source", "probe"))
+        check_choice(owner, "start", self.start, ("probe", "source", "random"))
         check_choice(owner, "penalty", self.penalty, (None, *KINDS))
         check_at_least_zero(owner, "penalty_weight", self.penalty_weight)
 

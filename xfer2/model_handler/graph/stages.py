@@ -12,6 +12,7 @@ from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.graph.pairs import all_pairs
 
 STAGES = "stages"  # how they are asked for together
+_TOGETHER = "__together__"  # attribute of a layer that has features and means side by side
 _MAKES_MAPS = operators.BATCH_NORMS | operators.ACTIVATIONS | operators.SUMS | {"Convolution", "Concat", "concat"}
 _PARTS = 3  # of a map's height and width, and of a recurrent layer's steps
 _MOST = 1024  # means of a layer's maps
@@ -96,8 +97,15 @@ def read_together(graph: Graph, features: Edge, groups: Sequence[Sequence[str]],
     """The graph with a layer `name` that has the features, flat, and the means of groups of layers side by side."""
     graph, means = with_means(graph, groups, shapes)
     flat = Node(fresh_name(f"{name}_last", graph.by_name), "Flatten", {}, (features,))
-    together = Node(name, "Concat", {"num_args": str(1 + len(means)), "dim": "1"}, (Edge(flat.name), *map(Edge, means)))
+    together = Node(name, "Concat", {"num_args": str(1 + len(means)), "dim": "1", _TOGETHER: "True"},
+                    (Edge(flat.name), *map(Edge, means)))
     return Graph((*graph.nodes, flat, together), graph.outputs, graph.attrs)
+
+
+def parts_of(graph: Graph, layer: str) -> tuple[str, ...]:
+    """The layers that `read_together` put side by side in a layer; of another, itself."""
+    node = graph.by_name.get(layer)
+    return tuple(edge.node for edge in node.inputs) if node is not None and _TOGETHER in node.attrs else (layer,)
 
 
 def _in_parts(steps: tuple[str, ...]) -> list[tuple[str, ...]]:
