@@ -17,8 +17,8 @@ import xfer2
 
 def main():
     # The source may be any network: the prefix of a checkpoint of yours, a Gluon block, a Module.
-    # feature_layer_names says which of its layers' outputs the new classifier learns from.
-    repurposer = xfer2.LrRepurposer("zoo:mnist-cnn", feature_layer_names=["dense0"])
+    # Which of its layers' outputs the new classifier learns from is chosen on the data; feature_layer_names would say it.
+    repurposer = xfer2.LrRepurposer("zoo:mnist-cnn")
 
     if len(sys.argv) > 1:
         folder = sys.argv[1]

@@ -42,10 +42,11 @@ def test_inspect_reads_what_repurpose_made(run, saved):
 
 
 def test_what_repurpose_made_is_a_model_too(run, photos, saved, tmp_path):
-    assert json.loads(run("extract", saved, photos, "-o", "f.npz", "--json").out)["shapes"] == {"dropout": [512]}
+    assert json.loads(run("extract", saved, photos, "-o", "f.npz", "--json").out)["shapes"] == {
+        "dropout": [512], "relu1_means": [288], "relu3_means": [576]}
     assert run("repurpose", saved, photos, "-o", "again", "--hold-out", "0", "-q").code == 0
     again = xfer2.load(tmp_path / "again")
-    assert list(again.feature_indices_per_layer_) == ["dropout"]
+    assert list(again.feature_indices_per_layer_) == ["dropout", "relu1_means", "relu3_means"]
     assert again.trained_on_["source"] == str(saved)
 
 

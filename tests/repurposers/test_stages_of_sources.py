@@ -34,6 +34,34 @@ def test_heads_on_all_stages_know_what_the_features_lost(cls, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(images), fitted[1].predict_proba(images))
 
 
+def test_means_that_do_not_help_are_not_kept():
+    x = mx.sym.Convolution(mx.sym.var("data"), num_filter=3, kernel=(1, 1), name="mixed")
+    x = mx.sym.Convolution(x, num_filter=3, kernel=(1, 1), name="mixed_again")
+    x = mx.sym.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg", name="gap")
+    source = drawn(mx.sym.FullyConnected(x, num_hidden=4, name="top"), data=(3, 8, 8))
+    images, labels = bright_channels(90, noise=6)  # bright as a whole: the mean of each channel is all there is to know
+    head = xfer2.LrRepurposer(source).fit(images, labels)
+    assert list(head.feature_indices_per_layer_) == ["gap"]
+    still = {"num_epochs": 1, "learning_rate": 1e-12, "validation": 0, "random_state": 0}
+    towers = xfer2.StitchRepurposer(source, **still).fit(images, labels)
+    weight = towers.network_.params["target_logits_weight"].asnumpy()
+    assert weight.shape == (3, 3 + 27 + 1)
+    assert np.abs(weight[:, :3]).max() > 1e-3
+    assert np.abs(weight[:, 3:]).max() < 1e-6
+
+
+def test_what_was_loaded_learns_again_from_what_was_chosen(tmp_path):
+    images, labels = bright_channels(60)
+    head = xfer2.LrRepurposer(squashing_network(), random_state=0).fit(images, labels)
+    assert head.get_params()["feature_layer_names"] == "stages"
+    head.save(tmp_path / "saved")
+    loaded = xfer2.load(tmp_path / "saved")
+    assert loaded.feature_layer_names == ["squashed", "relu_means"]
+    np.testing.assert_array_equal(loaded.fit(images, labels).predict_proba(images), head.predict_proba(images))
+    np.testing.assert_array_equal(head.get_features_from_source_model(images).matrix(),
+                                  loaded.get_features_from_source_model(images).matrix())
+
+
 def test_features_are_those_of_the_head_and_named():
     images, labels = bright_channels(12)
     features = xfer2.extract_features(residual_network(), images, "stages", labels=labels)

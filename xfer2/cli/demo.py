@@ -14,7 +14,7 @@ from xfer2.uncertainty.calibration import expected_calibration_error, negative_l
 from xfer2.uncertainty.predictions import Prediction
 
 IMAGES_PER_CLASS = 10
-SOURCE, LAYER = "zoo:mnist-cnn", "dense0"
+SOURCE = "zoo:mnist-cnn"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def run(seed: int = 0) -> Outcome:
     raw_seconds = time.perf_counter() - start
 
     start = time.perf_counter()
-    repurposer = LrRepurposer(SOURCE, feature_layer_names=[LAYER], random_state=seed)
+    repurposer = LrRepurposer(SOURCE, random_state=seed)
     repurposer.repurpose(framed[train], labels[train])
     found = repurposer.predict_uncertainty(framed[test])
     repurposed = Prediction(found.probabilities, found.classes, test.tolist())

@@ -35,7 +35,8 @@ def extract(model: Model,
             output: Annotated[str, typer.Option("--output", "-o", help="A .parquet, .npz, .npy or .csv file, or a folder; "
                                                 "- prints CSV, or with --json a JSON object a line.")],
             layers: Annotated[str | None, typer.Option(
-                help="Names between commas; by default what the last dense layer or convolution reads.")] = None,
+                help="Names between commas; by default what the last dense layer or convolution reads; 'stages' adds "
+                     "means of what is below.")] = None,
             pool: Annotated[str, typer.Option(help="Reduce maps to a number a channel: avg, max or none.")] = "none",
             batch_size: Annotated[int, typer.Option(help="Images that are computed at once.")] = 32,
             resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")] = False,

@@ -33,6 +33,7 @@ from xfer2.cli._output import (
 )
 from xfer2.data.files import FileRows, labels_at
 from xfer2.exceptions import DataError, ParameterError, XferError
+from xfer2.model_handler.graph.stages import STAGES
 from xfer2.persistence import check_writable
 from xfer2.repurposers._examples import held_out_rows
 from xfer2.repurposers._registry import Method, get_method, parameters_of
@@ -51,7 +52,8 @@ def repurpose(model: Model, data: Data,
               method: Annotated[str | None, typer.Option(help="`xfer2 methods` lists them.  [default: lr]",
                                                          autocompletion=_models.method_names)] = None,
               layers: Annotated[str | None, typer.Option(
-                  help="Names between commas; by default what the last dense layer or convolution reads.")] = None,
+                  help="Names between commas; by default what the last dense layer or convolution reads, and for methods on "
+                       "features the means of what is below it that they are better with: 'stages'.")] = None,
               pool: Annotated[str | None, typer.Option(
                   help="Reduce maps to a number a channel: avg, max or none.  [default: avg]")] = None,
               hold_out: Annotated[float | None, typer.Option(
@@ -153,7 +155,7 @@ def _make(method: Method, model: str, options: dict[str, Any], parameters: dict[
               "pool": _models.chosen_pool("avg" if options["pool"] is None else options["pool"])}
     values = {name: value for name, value in values.items() if name in known and value is not None}
     if "feature_layer_names" in known:
-        values["feature_layer_names"] = _models.chosen_layers(network, options["layers"], default)
+        values["feature_layer_names"] = _models.chosen_layers(network, options["layers"], default or [STAGES])
     elif "transfer_layer_name" in known:
         layers = _models.chosen_layers(network, options["layers"], default)
         if len(layers) != 1:

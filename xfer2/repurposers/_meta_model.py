@@ -17,6 +17,7 @@ from xfer2.features.store import Features
 from xfer2.heads.blocks import helpful_blocks
 from xfer2.model_handler import archive
 from xfer2.model_handler.answers import is_stages, with_stages
+from xfer2.model_handler.graph.stages import STAGES
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
 from xfer2.repurposers._base import Repurposer
@@ -37,11 +38,11 @@ class MetaModelRepurposer(Repurposer):
     source_model : model
         Whatever `ModelHandler` reads.
     feature_layer_names : str or list of str
-        Layers to take features from; those of several layers are put side by side. ``"stages"`` takes what the source's last
-        dense layer or convolution reads, the means of its maps over 3 by 3 fields before they get smaller, and the means of
-        its unrolled recurrent layers' early, middle and late states: what other classes need is often below the layer
-        made for the source's own (Evci et al. 2022, Head2Toe, arXiv:2201.03529). Of the means those are kept, from the
-        uppermost down, with which a cross-validated logistic regression loses least.
+        Layers to take features from; those of several layers are put side by side. By default, ``"stages"``, what the
+        source's last dense layer or convolution reads, and what is known below it, for what other classes need is often
+        below the layer made for the source's own (Evci et al. 2022, Head2Toe, arXiv:2201.03529): the means over 3 by 3
+        fields of the last maps of each size, and of early, middle and late states of unrolled recurrent layers. Of these
+        means those are kept, from the uppermost down, with which a cross-validated logistic regression loses least.
     context_function : callable
         ``mx.cpu`` or ``mx.gpu``.
     num_devices : int
@@ -76,7 +77,7 @@ class MetaModelRepurposer(Repurposer):
     1.0
     """
 
-    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
+    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str] = STAGES,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, pool: str | None = None,
                  batch_size: int = 32, errors: str = "raise") -> None:
         self.source_model = source_model
@@ -137,8 +138,10 @@ class MetaModelRepurposer(Repurposer):
         return Examined(prediction, features.labels, matrix)
 
     def get_features_from_source_model(self, data_iterator: Any) -> Features:
-        """Features of any data as `fit` extracts them, by Xfer's name."""
+        """Features of any data as `fit` extracts them, by Xfer's name; of all stages before it has chosen among them."""
         names = as_names(type(self).__name__, "feature_layer_names", self.feature_layer_names)
+        if names == (STAGES,) and self.__sklearn_is_fitted__():
+            return self._features_of(data_iterator, None)
         network, names = self._chosen(names, data_iterator)
         return self._extract(network, names, data_iterator, None, self.pool)
 
@@ -206,6 +209,8 @@ class MetaModelRepurposer(Repurposer):
         for layer, width in learned["widths"].items():
             self.feature_indices_per_layer_[layer] = np.arange(start, start + width)
             start += width
+        if self.feature_layer_names == STAGES:  # its source is the network that has been cut to what was chosen
+            self.feature_layer_names = list(self.feature_indices_per_layer_)
 
     def _learned(self) -> dict[str, Any]:
         return {"pool": self.pool_,

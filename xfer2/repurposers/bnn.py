@@ -10,6 +10,7 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._validation import check_integer, check_switch
 from xfer2.heads.bayesian_nn import BayesianNeuralNetworkHead
+from xfer2.model_handler.graph.stages import STAGES
 from xfer2.repurposers._meta_model import HeadRepurposer
 
 
@@ -50,7 +51,7 @@ class BnnRepurposer(HeadRepurposer):
 
     method: ClassVar[str] = "bnn"
 
-    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
+    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str] = STAGES,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, *, sigma: float = 3.0,
                  num_layers: int = 0, n_hidden: int = 50, num_samples_mc: int = 1, learning_rate: float = 0.1,
                  num_epochs: int = 200, start_annealing: int | None = None, end_annealing: int | None = None,

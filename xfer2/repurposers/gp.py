@@ -10,6 +10,7 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._validation import check_integer, check_switch
 from xfer2.heads.gaussian_process import GaussianProcessHead
+from xfer2.model_handler.graph.stages import STAGES
 from xfer2.repurposers._meta_model import HeadRepurposer
 
 
@@ -47,7 +48,7 @@ class GpRepurposer(HeadRepurposer):
 
     method: ClassVar[str] = "gp"
 
-    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
+    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str] = STAGES,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, max_function_evaluations: int = 100,
                  apply_l2_norm: bool = True, max_exact_rows: int = 5000, num_inducing: int = 300, calibrate: bool = True,
                  num_samples_mc_prediction: int = 256, pool: str | None = None, batch_size: int = 32, errors: str = "raise",

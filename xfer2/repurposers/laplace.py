@@ -10,6 +10,7 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._validation import check_integer, check_jobs, check_positive, check_switch
 from xfer2.heads.laplace import LaplaceHead
+from xfer2.model_handler.graph.stages import STAGES
 from xfer2.repurposers._meta_model import HeadRepurposer
 
 
@@ -43,7 +44,7 @@ class LaplaceRepurposer(HeadRepurposer):
 
     method: ClassVar[str] = "laplace"
 
-    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
+    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str] = STAGES,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, tol: float = 1e-4,
                  c: float | None = None, n_jobs: int | None = None, calibrate: bool = True,
                  num_samples_mc_prediction: int = 256, pool: str | None = None, batch_size: int = 32, errors: str = "raise",

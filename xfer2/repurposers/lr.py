@@ -10,6 +10,7 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._validation import check_jobs, check_positive, check_switch
 from xfer2.heads.logistic_regression import LogisticRegressionHead
+from xfer2.model_handler.graph.stages import STAGES
 from xfer2.repurposers._meta_model import HeadRepurposer
 
 
@@ -42,7 +43,7 @@ class LrRepurposer(HeadRepurposer):
 
     method: ClassVar[str] = "lr"
 
-    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
+    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str] = STAGES,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, tol: float = 1e-4,
                  c: float | None = None, n_jobs: int | None = None, class_weight: Any = None, calibrate: bool = True,
                  pool: str | None = None, batch_size: int = 32, errors: str = "raise", random_state: Any = None) -> None:

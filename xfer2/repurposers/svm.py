@@ -10,6 +10,7 @@ import numpy as np
 from xfer2._mxnet import mx
 from xfer2._validation import check_choice, check_positive, check_switch, parameter_error
 from xfer2.heads.svm import SvmHead
+from xfer2.model_handler.graph.stages import STAGES
 from xfer2.repurposers._meta_model import HeadRepurposer
 from xfer2.uncertainty.predictions import Prediction
 
@@ -41,7 +42,7 @@ class SvmRepurposer(HeadRepurposer):
 
     method: ClassVar[str] = "svm"
 
-    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str],
+    def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str] = STAGES,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, c: float | None = None,
                  kernel: str = "rbf", gamma: Any = "scale", enable_probability_estimates: bool = True,
                  pool: str | None = None, batch_size: int = 32, errors: str = "raise", random_state: Any = None) -> None:
