@@ -57,6 +57,10 @@ def test_what_was_loaded_learns_again_from_what_was_chosen(tmp_path):
     head.save(tmp_path / "saved")
     loaded = xfer2.load(tmp_path / "saved")
     assert loaded.feature_layer_names == ["squashed", "relu_means"]
+    loaded.report(tmp_path / "report.html", images, labels)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "1 of squashed, 54 of relu_means" in page
+    assert "feature_layer_names" not in page  # which the source as it was does not have
     np.testing.assert_array_equal(loaded.fit(images, labels).predict_proba(images), head.predict_proba(images))
     np.testing.assert_array_equal(head.get_features_from_source_model(images).matrix(),
                                   loaded.get_features_from_source_model(images).matrix())

@@ -33,6 +33,8 @@ def helpful_blocks(X: np.ndarray, y: np.ndarray, widths: Sequence[int], class_we
         Positions in `widths`, ascending. The choice is that of the least loss on the held-out rows of the regression's own
         folds, the same for every choice, of 500 rows at most; where no class has a second row, it is the first block.
     """
+    if len(widths) == 1:
+        return [0]
     losses = {}
     rows = stratified_rows(np.unique(y, return_inverse=True)[1], _ROWS, child_seed(seed, "rows"))
     for more in range(len(widths)):

@@ -273,6 +273,10 @@ class Repurposer(ClassifierMixin, BaseEstimator):
                 "named": [isinstance(one, (str, os.PathLike)) for one in (self.source_model, X)],
                 "class_counts": np.unique(labels, return_counts=True)[1].tolist()}
 
+    def _asked(self) -> dict[str, Any]:
+        """Parameters with which a fit like this one is asked for, of the source as it was."""
+        return self.get_params(deep=False)
+
     def _told(self) -> dict[str, str]:
         """What came of the fit, by name, for the report."""
         return {}

@@ -77,6 +77,8 @@ class MetaModelRepurposer(Repurposer):
     1.0
     """
 
+    _of_stages = False  # whether what it learned from was chosen among all stages
+
     def __init__(self, source_model: Any, feature_layer_names: str | Sequence[str] = STAGES,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, pool: str | None = None,
                  batch_size: int = 32, errors: str = "raise") -> None:
@@ -118,7 +120,8 @@ class MetaModelRepurposer(Repurposer):
         features = self._extract(network, found, X, y, self.pool)
         labels = self._check_labels(features.labels)
         _check_finite(owner, features)
-        if found != names:
+        self._of_stages = found != names
+        if self._of_stages:
             features = _helpful(features, labels)
             network = pruned(network, features.layers)
         columns, matrix = features.columns(), features.matrix()
@@ -140,7 +143,7 @@ class MetaModelRepurposer(Repurposer):
     def get_features_from_source_model(self, data_iterator: Any) -> Features:
         """Features of any data as `fit` extracts them, by Xfer's name; of all stages before it has chosen among them."""
         names = as_names(type(self).__name__, "feature_layer_names", self.feature_layer_names)
-        if names == (STAGES,) and self.__sklearn_is_fitted__():
+        if self.__sklearn_is_fitted__() and self._of_stages:
             return self._features_of(data_iterator, None)
         network, names = self._chosen(names, data_iterator)
         return self._extract(network, names, data_iterator, None, self.pool)
@@ -195,6 +198,13 @@ class MetaModelRepurposer(Repurposer):
         batches = open_batches(X, network, y, self.batch_size, self.errors, owner)
         return extract(network, batches, names, pool, engine=engine)
 
+    def _asked(self) -> dict[str, Any]:
+        return {**super()._asked(), **({"feature_layer_names": STAGES} if self._of_stages else {})}
+
+    def _told(self) -> dict[str, str]:
+        widths = {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}
+        return {"features": ", ".join(f"{width} of {layer}" for layer, width in widths.items())}
+
     def _to_files(self) -> dict[str, bytes]:
         return {**archive.to_files(self.network_), _HEAD_FILE: _estimators.to_bytes(self.head_),
                 _estimators.DISTANCES_FILE: _estimators.to_bytes(self.distances_)}
@@ -209,11 +219,12 @@ class MetaModelRepurposer(Repurposer):
         for layer, width in learned["widths"].items():
             self.feature_indices_per_layer_[layer] = np.arange(start, start + width)
             start += width
-        if self.feature_layer_names == STAGES:  # its source is the network that has been cut to what was chosen
+        self._of_stages = learned.get("stages", False)
+        if self._of_stages:  # its source is the network that has been cut to what was chosen
             self.feature_layer_names = list(self.feature_indices_per_layer_)
 
     def _learned(self) -> dict[str, Any]:
-        return {"pool": self.pool_,
+        return {"pool": self.pool_, "stages": self._of_stages,
                 "widths": {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}}
 
 

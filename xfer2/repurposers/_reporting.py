@@ -42,7 +42,7 @@ def write(repurposer: Any, path: str | os.PathLike[str], X: Any, examined: Exami
 
 def _changed(repurposer: Any) -> dict[str, Any]:
     """Parameters that were given another value than their default, or have none."""
-    values, found = repurposer.get_params(deep=False), {}
+    values, found = repurposer._asked(), {}
     for name, default in parameters_of(type(repurposer)).items():
         if name not in _NOT_SAID and (default is REQUIRED or repr(values[name]) != repr(default)):
             found[name] = values[name]

@@ -273,7 +273,7 @@ class TrainingRun:
         read = self._outputs(network, chosen, last)
         columns = helpful_columns(read, chosen.codes, widths, of_class, seed)
         head = LogisticRegressionHead(class_weight=of_class, random_state=seed)
-        weight, bias = head.fit(read[:, columns], chosen.codes).linear_form()
+        weight, bias = head.fit(np.take(read, columns, axis=1), chosen.codes).linear_form()
         names = network.layer_parameters[answering_layer(network)]
         whole = np.zeros(network.params[names[0]].shape, np.float32)
         whole[:, columns] = weight
