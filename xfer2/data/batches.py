@@ -115,11 +115,11 @@ def open_batches(data: Any, network: Network, labels: Any = None, batch_size: in
     return Batches(lambda skipped: _from_arrays(arrays, network, given, size), count)
 
 
-def with_shapes(network: Network, data: Callable[[], Batches]) -> Network:
-    """The network with its inputs' shapes; where it does not know them, as the first batch of the data has them."""
-    if set(network.inputs) <= set(network.input_shapes):
-        return network
-    return replace(network, input_shapes={name: array.shape[1:] for name, array in next(iter(data())).data.items()})
+def shaped_by(network: Network, batches: Batches) -> Network:
+    """The network with its inputs' shapes as the first batch of some data has them; as they are where there is none."""
+    first = next(iter(batches), None)
+    return network if first is None else replace(network, input_shapes={name: array.shape[1:]
+                                                                        for name, array in first.data.items()})
 
 
 def _as_arrays(data: Any, network: Network, owner: str) -> dict[str, np.ndarray]:

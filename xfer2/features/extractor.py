@@ -15,7 +15,7 @@ import numpy as np
 
 from xfer2._progress import Bar
 from xfer2._validation import as_names, check_choice
-from xfer2.data.batches import Batch, Batches, open_batches, with_shapes
+from xfer2.data.batches import Batch, Batches, open_batches, shaped_by
 from xfer2.exceptions import DataError, ModelError
 from xfer2.features.engines.automatic import EngineChoice, engine_factory
 from xfer2.features.engines.base import Engine, EngineFactory
@@ -84,7 +84,7 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
     names = as_names("extract_features", "layers", layers)
     batches = open_batches(data, network, labels, batch_size, errors)
     if is_stages(network, names):
-        network, names = with_stages("extract_features", with_shapes(network, lambda: batches))
+        network, names = with_stages("extract_features", shaped_by(network, batches))
     return extract(network, batches, names, pool, store, engine)
 
 

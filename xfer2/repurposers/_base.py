@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from xfer2._mxnet import mx
 from xfer2._version import __version__
-from xfer2.data.batches import open_batches, with_shapes
+from xfer2.data.batches import open_batches, shaped_by
 from xfer2.exceptions import DataError, PersistenceError
 from xfer2.features.engines.automatic import EngineChoice, engine_on
 from xfer2.features.engines.mxnet import devices
@@ -218,10 +218,13 @@ class Repurposer(ClassifierMixin, BaseEstimator):
         """The source, in single precision."""
         return params.cast(sources.read(self.source_model, type(self).__name__, "source_model"), "float32")
 
+    def _shaped_by(self, network: Network, X: Any) -> Network:
+        """A network with its inputs' shapes as the data have them."""
+        return shaped_by(network, open_batches(X, network, None, self.batch_size, self.errors, type(self).__name__))
+
     def _with_shapes(self, network: Network, X: Any) -> Network:
         """A network with its inputs' shapes, where it does not know them those of the data."""
-        owner = type(self).__name__
-        return with_shapes(network, lambda: open_batches(X, network, None, self.batch_size, self.errors, owner))
+        return network if set(network.inputs) <= set(network.input_shapes) else self._shaped_by(network, X)
 
     def _contexts(self) -> list[Any]:
         return devices(type(self).__name__, self.context_function, self.num_devices)

@@ -152,7 +152,7 @@ class MetaModelRepurposer(Repurposer):
         """The part of the source that some features need, and their names, where its stages are asked for of all of them."""
         network = self._read_source()
         if is_stages(network, names):
-            network, names = with_stages(type(self).__name__, self._with_shapes(network, X))
+            network, names = with_stages(type(self).__name__, self._shaped_by(network, X))
         return pruned(network, names), names
 
     def _check_parameters(self) -> None:
