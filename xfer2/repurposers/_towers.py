@@ -41,7 +41,8 @@ class TowerRepurposer(NeuralNetworkRepurposer):
         See `NeuralNetworkRepurposer`.
     intermediate_layers : "stages", str or list of str
         Layers of the source below its features that are read as well, maps as means over 3 by 3 fields, or fewer where that
-        is more than 1,024 numbers. By default the last layer of each size of maps; with ``()`` none, as in the paper.
+        is more than 1,024 numbers. By default the last maps of each size, and early, middle and late states of unrolled
+        recurrent layers; the regression takes those that it is better with. With ``()`` none, as in the paper.
     **settings
         See `NeuralNetworkRepurposer`. What is trained here is new, a module that begins as a copy of the source too: nothing
         has `transferred_rate`, and `depth_decay` and `gradual_unfreezing` are refused.
