@@ -64,6 +64,8 @@ def test_what_was_loaded_learns_again_from_what_was_chosen(tmp_path):
     np.testing.assert_array_equal(loaded.fit(images, labels).predict_proba(images), head.predict_proba(images))
     np.testing.assert_array_equal(head.get_features_from_source_model(images).matrix(),
                                   loaded.get_features_from_source_model(images).matrix())
+    head.set_params(feature_layer_names="relu")
+    assert head.get_features_from_source_model(images).layers == ("relu",)
 
 
 def test_features_are_those_of_the_head_and_named():

@@ -143,7 +143,7 @@ class MetaModelRepurposer(Repurposer):
     def get_features_from_source_model(self, data_iterator: Any) -> Features:
         """Features of any data as `fit` extracts them, by Xfer's name; of all stages before it has chosen among them."""
         names = as_names(type(self).__name__, "feature_layer_names", self.feature_layer_names)
-        if self.__sklearn_is_fitted__() and self._of_stages:
+        if names == (STAGES,) and self._of_stages:
             return self._features_of(data_iterator, None)
         network, names = self._chosen(names, data_iterator)
         return self._extract(network, names, data_iterator, None, self.pool)
