@@ -23,15 +23,9 @@ def check_is_below_the_answer(owner: str, network: Network, layer: str) -> None:
     """Raise where a layer is the network's own answer, or above it."""
     graph = network.graph
     check_kind(owner, "transfer_layer_name", layer, str, "a layer's name")
-
-    def unshaped(name: str) -> Node:
-        node = graph.by_name[name]
-        while node.op in operators.SHAPING:
-            node = graph.by_name[node.inputs[0].node]
-        return node
-
-    node = unshaped(query.resolve_output(graph, layer).node)
-    if node.op in operators.ANSWERS and node in [unshaped(edge.node) for edge in graph.outputs]:
+    node, *answers = (query.below(graph, edge.node, operators.SHAPING)
+                      for edge in (query.resolve_output(graph, layer), *graph.outputs))
+    if node.op in operators.ANSWERS and node in answers:
         below = query.data_edges(graph, node, network.params)[0].node
         raise ModelError(f"{owner}: transfer_layer_name must be a layer below the source's own answer; {layer!r} is at or "
                          f"above its {node.op} layer {node.name!r}. The layer below is {below!r}.")

@@ -184,8 +184,8 @@ class MetaModelRepurposer(Repurposer):
         """Features of X for the fitted head."""
         self._check_is_fitted()
         features = self._extract(self.network_, tuple(self.feature_indices_per_layer_), X, y, self.pool_)
-        widths = {layer: len(columns) for layer, columns in features.columns().items()}
-        learned = {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}
+        widths = _widths(features.columns())
+        learned = _widths(self.feature_indices_per_layer_)
         if widths != learned:
             raise DataError(f"{type(self).__name__}: the data give features of other sizes ({widths}) than those it was "
                             f"fitted on ({learned}).")
@@ -202,7 +202,7 @@ class MetaModelRepurposer(Repurposer):
         return {**super()._asked(), **({"feature_layer_names": STAGES} if self._of_stages else {})}
 
     def _told(self) -> dict[str, str]:
-        widths = {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}
+        widths = _widths(self.feature_indices_per_layer_)
         return {"features": ", ".join(f"{width} of {layer}" for layer, width in widths.items())}
 
     def _to_files(self) -> dict[str, bytes]:
@@ -225,7 +225,7 @@ class MetaModelRepurposer(Repurposer):
 
     def _learned(self) -> dict[str, Any]:
         return {"pool": self.pool_, "stages": self._of_stages,
-                "widths": {layer: len(columns) for layer, columns in self.feature_indices_per_layer_.items()}}
+                "widths": _widths(self.feature_indices_per_layer_)}
 
 
 class HeadRepurposer(MetaModelRepurposer):
@@ -238,10 +238,15 @@ class HeadRepurposer(MetaModelRepurposer):
         return self._predict_uncertainty_from_features(features).probabilities
 
 
+def _widths(columns: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """How many columns each layer has."""
+    return {layer: len(own) for layer, own in columns.items()}
+
+
 def _helpful(features: Features, labels: np.ndarray) -> Features:
     """Of all stages' features those that a logistic regression is better with."""
-    widths = [features.flat(layer).shape[1] for layer in features.layers]
-    kept = [features.layers[block] for block in helpful_blocks(features.matrix(), labels, widths)]
+    widths = _widths(features.columns())
+    kept = [features.layers[block] for block in helpful_blocks(features.matrix(), labels, list(widths.values()))]
     return Features({layer: features[layer] for layer in kept}, features.labels, features.ids, features.skipped)
 
 

@@ -111,6 +111,14 @@ def ancestors(graph: Graph, names: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def below(graph: Graph, name: str, passed: Collection[str]) -> Node:
+    """The node of this name, or the first below it, by first inputs, that is of none of these operators."""
+    node = graph.by_name[name]
+    while node.op in passed:
+        node = graph.by_name[node.inputs[0].node]
+    return node
+
+
 def resolve_output(graph: Graph, name: str) -> Edge:
     """The output that a name means: a layer's (``"conv0"``, ``"conv0_output"``, ``"split0_output1"``) or an input's.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
-from xfer2.model_handler.graph import operators
+from xfer2.model_handler.graph import operators, query
 from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.graph.pairs import all_pairs
@@ -121,15 +121,9 @@ def _fields(shape: tuple[int, ...]) -> int:
 
 def _averaged(graph: Graph, shapes: Shapes) -> str | None:
     """The layer whose mean over all places is the first output, if that is one."""
-    node = _below(graph, graph.by_name[graph.outputs[0].node], operators.SHAPING)
+    node = query.below(graph, graph.outputs[0].node, operators.SHAPING)
     shape = shapes.get(node.name)
     if shape is None or math.prod(shape) != shape[0] or not operators.is_mean(node):
         return None
-    return _below(graph, graph.by_name[node.inputs[0].node], {"Dropout"}).name
+    return query.below(graph, node.inputs[0].node, {"Dropout"}).name
 
-
-def _below(graph: Graph, node: Node, passed: Collection[str]) -> Node:
-    """The node, or the first below it that is of none of these operators."""
-    while node.op in passed:
-        node = graph.by_name[node.inputs[0].node]
-    return node
