@@ -6,13 +6,12 @@ import pytest
 
 from xfer2._mxnet import gluoncv, mx
 from xfer2.model_handler import ModelHandler, sources, symbols
-from xfer2.model_handler.answers import stages_of
-from xfer2.model_handler.graph.stages import stage_ends
+from xfer2.model_handler.graph import stages
 
 
 def ends(network):
     shapes = symbols.layer_shapes(network)
-    return [(name, shapes[name][1:]) for name in stage_ends(network.graph, shapes)]
+    return [(name, shapes[name][1:]) for name in stages.stage_ends(network.graph, shapes)]
 
 
 @pytest.mark.parametrize(("source", "expected"), [
@@ -43,11 +42,11 @@ def test_of_a_residual_network_they_are_the_stages():
 def test_channels_that_come_last_and_maps_of_one_place_have_none():
     x = mx.sym.Convolution(mx.sym.var("data"), num_filter=4, kernel=(3, 3), layout="NHWC", name="conv")
     network = sources.read(mx.sym.Activation(x, act_type="relu", name="relu"))
-    assert stage_ends(network.graph, {"conv": (8, 8, 4), "relu": (8, 8, 4)}) == []
+    assert stages.stage_ends(network.graph, {"conv": (8, 8, 4), "relu": (8, 8, 4)}) == []
     x = mx.sym.Convolution(mx.sym.var("data"), num_filter=4, kernel=(8, 8), name="conv")
     network = sources.read(mx.sym.Flatten(x))
-    assert stage_ends(network.graph, {"conv": (4, 1, 1)}) == []
-    assert stage_ends(network.graph, {"conv": None}) == []
+    assert stages.stage_ends(network.graph, {"conv": (4, 1, 1)}) == []
+    assert stages.stage_ends(network.graph, {"conv": None}) == []
 
 
 @pytest.mark.parametrize(("channels", "expected"), [(300, []), (6, ["relu"])])
@@ -66,8 +65,8 @@ def test_the_steps_of_every_recurrent_layer_come_in_three_parts():
     cell.add(mx.rnn.GRUCell(3, prefix="high_"))
     outputs, _ = cell.unroll(7, mx.sym.var("data"), layout="NTC")
     network = replace(sources.read(outputs[-1]), input_shapes={"data": (7, 2)})
-    found = stages_of(network)
-    assert [len(part) for part in found] == [2, 3, 2] * 2
     shapes = symbols.layer_shapes(network)
+    found = stages.stages(network.graph, network.parameter_names, shapes)
+    assert [len(part) for part in found] == [2, 3, 2] * 2
     assert [{shapes[name] for name in part} for part in found] == [{(4,)}] * 3 + [{(3,)}] * 3
     assert len({name for part in found for name in part}) == 14

@@ -89,11 +89,9 @@ def _stream(network: Any, data: str, names: list[str], settings: dict[str, Any],
     from xfer2.features.extractor import extract_parts, pruned
     from xfer2.features.files import write_csv
     from xfer2.features.store import Features
-    from xfer2.model_handler.answers import is_stages, with_stages
+    from xfer2.model_handler.answers import with_layers
 
-    layers = tuple(names)
-    if is_stages(network, layers):
-        network, layers = with_stages("xfer2 extract", network)
+    network, layers = with_layers("xfer2 extract", network, tuple(names))
     wanted = pruned(network, layers)
     batches = open_batches(data, wanted, None, settings["batch_size"], settings["errors"], "xfer2 extract")
     printed = 0

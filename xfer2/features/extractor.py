@@ -21,7 +21,7 @@ from xfer2.features.engines.automatic import EngineChoice, engine_factory
 from xfer2.features.engines.base import Engine, EngineFactory
 from xfer2.features.store import Features, FolderStore, MemoryStore, Store
 from xfer2.model_handler import params, sources, symbols
-from xfer2.model_handler.answers import is_stages, with_stages
+from xfer2.model_handler.answers import with_layers
 from xfer2.model_handler.graph import edit, operators
 from xfer2.model_handler.graph.model import Edge, Graph, Node
 from xfer2.model_handler.network import Network
@@ -83,8 +83,7 @@ def extract_features(source: Any, data: Any, layers: str | Iterable[str], *, lab
     network = sources.read(source, "extract_features", "source")
     names = as_names("extract_features", "layers", layers)
     batches = open_batches(data, network, labels, batch_size, errors)
-    if is_stages(network, names):
-        network, names = with_stages("extract_features", shaped_by(network, batches))
+    network, names = with_layers("extract_features", network, names, lambda: shaped_by(network, batches))
     return extract(network, batches, names, pool, store, engine)
 
 

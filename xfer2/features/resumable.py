@@ -28,7 +28,7 @@ from xfer2.features.engines.automatic import EngineChoice
 from xfer2.features.extractor import POOLS, extract_parts, pruned
 from xfer2.features.store import FOLDER_SUFFIXES, Features, foreign_files, write_parts
 from xfer2.model_handler import archive, sources
-from xfer2.model_handler.answers import is_stages, with_stages
+from xfer2.model_handler.answers import with_layers
 from xfer2.model_handler.network import Network
 
 _CALL, _JOINED = "call.json", "joined.json"
@@ -93,9 +93,7 @@ def extract_to_file(source: Any, data: str, layers: Any, path: str, *, pool: str
     1
     """
     owner, path = "extract_to_file", str(Path(path))
-    network, names = sources.read(source, owner, "source"), as_names(owner, "layers", layers)
-    if is_stages(network, names):
-        network, names = with_stages(owner, network)
+    network, names = with_layers(owner, sources.read(source, owner, "source"), as_names(owner, "layers", layers))
     check_choice(owner, "pool", pool, POOLS)
     work = _work_folder(path)
     finished = _finished(work) if resume else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from xfer2._validation import check_kind
 from xfer2.exceptions import ModelError
@@ -76,23 +77,23 @@ def _is_averaged(graph: Graph, head: Node, answer: Edge) -> bool:
     return False
 
 
-def is_stages(network: Network, names: tuple[str, ...]) -> bool:
-    """Whether all of a network's stages are asked for; a layer of that name would be itself."""
-    return names == (stages.STAGES,) and stages.STAGES not in network.graph.by_name
+def with_layers(owner: str, network: Network, names: tuple[str, ...],
+                shaped: Callable[[], Network] | None = None) -> tuple[Network, tuple[str, ...]]:
+    """The network with the layers that are asked for, and their names.
 
-
-def with_stages(owner: str, network: Network) -> tuple[Network, tuple[str, ...]]:
-    """The network with means of what it knows below its features, and the names of these: the features, then the means."""
+    These are as they come, but for ``"stages"`` where no layer has that name: the features, then means of what the network
+    knows below them. Means need the sizes of maps; `shaped` gives the network with the shapes that its data have.
+    """
+    if names != (stages.STAGES,) or stages.STAGES in network.graph.by_name:
+        return network, names
+    network = network if shaped is None else shaped()
     features = features_layer(owner, network, "Name the layers.")
     network, features = readable(network, features, network.graph.outputs[0])
     below = network.with_graph(edit.extract(network.graph, [features], known=network.params))
-    graph, names = stages.with_means(network.graph, stages_of(below), symbols.layer_shapes(below))
-    return network.with_graph(graph), (features, *names)
-
-
-def stages_of(network: Network) -> list[tuple[str, ...]]:
-    """`xfer2.model_handler.graph.stages.stages` of a network up to its features."""
-    return stages.stages(network.graph, network.parameter_names, symbols.layer_shapes(network))
+    shapes = symbols.layer_shapes(below)
+    groups = stages.stages(below.graph, below.parameter_names, shapes)
+    graph, means = stages.with_means(network.graph, groups, shapes)
+    return network.with_graph(graph), (features, *means)
 
 
 def features_layer(owner: str, network: Network, remedy: str) -> str:

@@ -16,7 +16,7 @@ from xfer2.features.extractor import POOLS, extract, pruned
 from xfer2.features.store import Features
 from xfer2.heads.blocks import helpful_blocks
 from xfer2.model_handler import archive
-from xfer2.model_handler.answers import is_stages, with_stages
+from xfer2.model_handler.answers import with_layers
 from xfer2.model_handler.graph.stages import STAGES
 from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
@@ -150,9 +150,8 @@ class MetaModelRepurposer(Repurposer):
 
     def _chosen(self, names: tuple[str, ...], X: Any) -> tuple[Network, tuple[str, ...]]:
         """The part of the source that some features need, and their names, where its stages are asked for of all of them."""
-        network = self._read_source()
-        if is_stages(network, names):
-            network, names = with_stages(type(self).__name__, self._shaped_by(network, X))
+        source = self._read_source()
+        network, names = with_layers(type(self).__name__, source, names, lambda: self._shaped_by(source, X))
         return pruned(network, names), names
 
     def _check_parameters(self) -> None:

@@ -9,7 +9,7 @@ from xfer2._mxnet import mx
 from xfer2._validation import as_names, nearest, parameter_error
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import edits, sources, symbols
-from xfer2.model_handler.answers import check_is_below_the_answer, features_layer, last_features, stages_of
+from xfer2.model_handler.answers import check_is_below_the_answer, features_layer, last_features
 from xfer2.model_handler.graph import query, stages, towers
 from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Graph
@@ -63,8 +63,9 @@ class TowerRepurposer(NeuralNetworkRepurposer):
         graph, taken = network.graph, network.graph.by_name
         features, module = graph.outputs
         names = [fresh_name(f"target_{part}", taken) for part in _PARTS]
-        groups = layers_below(type(self).__name__, source, self.intermediate_layers)
-        graph = stages.read_together(graph, features, groups, symbols.layer_shapes(source), names[0])
+        shapes = symbols.layer_shapes(source)
+        groups = layers_below(type(self).__name__, source, self.intermediate_layers, shapes)
+        graph = stages.read_together(graph, features, groups, shapes, names[0])
         network = edits.extract(network.with_graph(graph), [names[0], query.output_name(graph, module)])
         x = mx.sym.Flatten(mx.sym.var("module"), name=names[1])
         x = mx.sym.Concat(mx.sym.var("source"), x, dim=1, name=names[2])
@@ -103,11 +104,14 @@ def named_below(owner: str, intermediate_layers: Any) -> tuple[str, ...]:
     return as_names(owner, "intermediate_layers", intermediate_layers, may_be_empty=True)
 
 
-def layers_below(owner: str, source: Network, intermediate_layers: Any) -> list[tuple[str, ...]]:
-    """What is read of a network, which ends in its features, beside these: each group of layers by its mean."""
+def layers_below(owner: str, source: Network, intermediate_layers: Any, shapes: stages.Shapes) -> list[tuple[str, ...]]:
+    """What is read of a network, which ends in its features, beside these: each group of layers by its mean.
+
+    `shapes` are those of its layers' outputs, without the batch axis.
+    """
     names = named_below(owner, intermediate_layers)
     if names == (stages.STAGES,):
-        return stages_of(source)
+        return stages.stages(source.graph, source.parameter_names, shapes)
     known = [name for name in source.graph.layer_names if name != source.graph.outputs[0].node]
     for name in names:
         if name not in known:

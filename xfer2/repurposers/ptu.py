@@ -147,7 +147,7 @@ class PtuRepurposer(NeuralNetworkRepurposer):
             closed = {f"{unit_prefix}{pair.name}_{gate}_bias": mx.nd.full((shapes[pair.ends[0]] or ())[:1], _NEARLY_CLOSED)
                       for pair in pairs for gate in "rz"}
             target = params.with_params(target, {**copies, **closed})
-        below = layers_below(owner, network, self.intermediate_layers)
+        below = layers_below(owner, network, self.intermediate_layers, shapes)
         if below:
             groups = [[towers.gated_name(name, pairs, prefix, unit_prefix) for name in group] for group in below]
             sizes = {there: shapes[name] for group, own in zip(below, groups, strict=True)
