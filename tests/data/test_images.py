@@ -106,6 +106,30 @@ def test_a_portable_graymap_of_16_bits_keeps_its_shades():
     np.testing.assert_array_equal(np.asarray(found), shades // 256)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize(("orientation", "stored"), [  # what a camera stores of an image that is seen as it is here
+    (1, lambda pixels: pixels), (2, np.fliplr), (3, lambda pixels: np.rot90(pixels, 2)), (4, np.flipud),
+    (5, lambda pixels: pixels.swapaxes(0, 1)), (6, np.rot90), (7, lambda pixels: np.rot90(pixels.swapaxes(0, 1), 2)),
+    (8, lambda pixels: np.rot90(pixels, -1))])
+def test_photographs_are_seen_upright(kind, orientation, stored):
+    seen = np.zeros((16, 32, 3), np.uint8)
+    seen[:8, :8], seen[8:, 8:16] = 255, 128
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored(seen))).save(file, kind, exif=exif, **{"quality": 100} if kind == "JPEG" else
+                                                             {"lossless": True} if kind == "WEBP" else {})
+    found = np.asarray(decode(file.getvalue(), "photograph").convert("RGB"), int)
+    assert found.shape == seen.shape
+    assert np.abs(found - seen).max() < 8
+
+
+@pytest.mark.parametrize("content", [b"MM\x00*\x00\x00", b"MMxx", b"nonsense"])
+def test_an_orientation_that_cannot_be_read_is_none(content):
+    file = io.BytesIO()
+    noise(6, 5).save(file, "PNG", exif=content)
+    np.testing.assert_array_equal(decode(file.getvalue(), "photograph"), noise(6, 5))
+
+
 def test_a_truncated_png_is_named():
     content = io.BytesIO()
     noise(60, 50).save(content, "PNG")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from xfer2.exceptions import DataError, ImageError
 from xfer2.model_handler.network import Preprocessing
@@ -16,11 +17,14 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp
 _CHANNELS = frozenset({1, 3, 4})
 _STRIP = 20  # how many times as long as wide
 _MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LA", "PA", "I", "F"})
+_UPRIGHT = dict(enumerate((
+    Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90), 2))  # by EXIF orientation
 _OF_16_BITS = frozenset({"PNG", "PPM"})  # formats whose pixels Pillow gives as 32 bits where they have 16
 
 
 def decode(source: Path | bytes, name: str) -> Image.Image:
-    """Decode one image file, or its bytes, completely.
+    """Decode one image file, or its bytes, completely, and turn it as its EXIF orientation says it is to be seen.
 
     Raises
     ------
@@ -30,17 +34,27 @@ def decode(source: Path | bytes, name: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()  # the pixels stay when the file is closed
-            if image.mode not in _MODES and not image.mode.startswith("I;16"):
-                return image.convert("RGB")
+            known = image.mode in _MODES or image.mode.startswith("I;16")
+            turn, kind = _UPRIGHT.get(_orientation(image)), image.format
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImageError(f"The image {name} cannot be decoded: {error}") from error
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _OF_16_BITS):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow's own conversion cuts off at 255
-    if image.mode in ("I", "F"):
-        low, high = image.getextrema()
+    found: Image.Image = image if known else image.convert("RGB")
+    found = found if turn is None else found.transpose(turn)
+    if found.mode.startswith("I;16") or (found.mode == "I" and kind in _OF_16_BITS):
+        return Image.fromarray((np.asarray(found) >> 8).astype(np.uint8))  # Pillow's own conversion cuts off at 255
+    if found.mode in ("I", "F"):
+        low, high = found.getextrema()
         raise ImageError(f"The image {name} has pixels of 32 bits, from {low} to {high}, and nothing says which of them is "
                          "white: save it with 8 or 16 bits a channel.")
-    return image
+    return found
+
+
+def _orientation(image: Image.Image) -> int:
+    """As cameras number them; 1, upright, where the image does not say, or what it says cannot be read."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, ValueError, SyntaxError, struct.error):
+        return 1
 
 
 def is_pixels(array: np.ndarray) -> bool:

@@ -25,8 +25,8 @@ Params = Mapping[str, NDArray]
 class Preprocessing:
     """How an image becomes a network's input.
 
-    Pixels are taken as they are stored: transparency is left out, and an orientation that a camera noted is not applied, as
-    in MXNet's own reading of images.
+    Transparency is left out. Photographs in files are turned first as the camera noted (EXIF orientation), which MXNet's own
+    reading of images does not do.
 
     Attributes
     ----------
