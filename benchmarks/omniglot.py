@@ -55,7 +55,7 @@ def candidates(way, seed, validation, augment):
     given = {"batch_size": 128, "num_epochs": 800, "patience": 150, "augment": augment, "random_state": seed,
              "validation": validation}
     if way == "fine-tune":
-        return [xfer2.NeuralNetworkFineTuneRepurposer(SOURCE, STATE, learning_rate=rate, **given)
+        return [xfer2.NeuralNetworkFineTuneRepurposer(SOURCE, STATE, intermediate_layers=(), learning_rate=rate, **given)
                 for rate in (0.01, 0.001, 0.0001)]
     if way == "scratch":
         return [xfer2.NeuralNetworkRandomFreezeRepurposer(SOURCE, random_layers="*", learning_rate=rate,

@@ -1,8 +1,9 @@
 """Fine-tuning zoo:cifar10-resnet28 to ten CIFAR-100 classes, 50 images a class: what an epoch costs, what comes of it.
 
 The first part trains the top two stages with and without the cache of the frozen part's outputs, and the top part alone as
-a network of its own. The second compares, over five seeds, logistic regression on the features, fine-tuning with its
-defaults, and training the same network from scratch. ``make bench-train`` runs it; it needs ../shared.
+a network of its own; the new layer reads the features alone there. The second compares, over five seeds, logistic
+regression and fine-tuning with their defaults, and training the same network from scratch. ``make bench-train`` runs it; it
+needs ../shared.
 """
 
 import statistics
@@ -29,8 +30,9 @@ def tuned(images, labels, epochs, cache, **settings):
     import xfer2
 
     start = time.perf_counter()
-    repurposer = xfer2.NeuralNetworkFineTuneRepurposer(SOURCE, "pool", fixed_layers=FROZEN, num_epochs=epochs, cache=cache,
-                                                       validation=0, random_state=0, **settings).fit(images, labels)
+    repurposer = xfer2.NeuralNetworkFineTuneRepurposer(SOURCE, "pool", intermediate_layers=(), fixed_layers=FROZEN,
+                                                       num_epochs=epochs, cache=cache, validation=0, random_state=0,
+                                                       **settings).fit(images, labels)
     return repurposer, time.perf_counter() - start
 
 
@@ -79,7 +81,7 @@ def compare(task):
 
     test, truth = task["test"]
     ways = {
-        "LR on pool": lambda seed: xfer2.LrRepurposer(SOURCE, "pool", random_state=seed),
+        "LR": lambda seed: xfer2.LrRepurposer(SOURCE, random_state=seed),
         "fine-tune": lambda seed: xfer2.NeuralNetworkFineTuneRepurposer(SOURCE, "pool", random_state=seed),
         "scratch": lambda seed: xfer2.NeuralNetworkRandomFreezeRepurposer(SOURCE, random_layers="*", num_epochs=100,
                                                                           patience=None, random_state=seed),

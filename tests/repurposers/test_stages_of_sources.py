@@ -10,6 +10,7 @@ import xfer2
 from xfer2._mxnet import mx
 from xfer2.exceptions import LayerNotFoundError, ModelError, ParameterError
 from xfer2.model_handler import ModelHandler
+from xfer2.repurposers._registry import METHODS
 
 FIELDS = slice(0, 4), slice(2, 6), slice(4, 8)  # in which 8 rows are averaged
 
@@ -94,19 +95,40 @@ def test_recurrent_layers_give_early_middle_and_late_states():
         np.testing.assert_allclose(features[name], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("below", "read"), [("stages", ["target_last_relu"]),
-                                             (["stem", "add1"], ["unit_stem", "target_add1"])])
-def test_ptu_reads_them_of_its_target(below, read, tmp_path):
+@pytest.mark.parametrize(("method", "below", "features", "read"), [
+    ("ptu", "stages", "target_gap", ["target_last_relu"]),
+    ("ptu", ["stem", "add1"], "target_gap", ["unit_stem", "target_add1"]),
+    ("fine-tune", "stages", "gap", ["last_relu"]),
+    ("fine-tune", ["stem", "add1"], "gap", ["stem", "add1"]),
+    ("lwf", "stages", "gap", ["last_relu"]),
+])
+def test_a_target_reads_its_own(method, below, features, read, tmp_path):
     images, labels = bright_channels()
     settings = {"num_epochs": 2, "batch_size": 16, "random_state": 0, "intermediate_layers": below}
-    ptu = xfer2.PtuRepurposer(residual_network(), **settings).fit(images, labels)
-    found = xfer2.extract_features(ptu.network_, images, ["target_read", "target_gap", *read])
+    repurposer = METHODS[method].load_class()(residual_network(), "gap", **settings).fit(images, labels)
+    found = xfer2.extract_features(repurposer.network_, images, ["target_read", features, *read])
     means = [np.stack([found[name][:, :, rows, columns].mean(axis=(2, 3)) for rows in FIELDS for columns in FIELDS], axis=2)
              for name in read]
-    expected = np.hstack([found.flat("target_gap"), *(mean.reshape(len(images), -1) for mean in means)])
+    expected = np.hstack([found.flat(features), *(mean.reshape(len(images), -1) for mean in means)])
     np.testing.assert_allclose(found["target_read"], expected, atol=1e-5)
-    ptu.save(tmp_path / "saved")
-    np.testing.assert_array_equal(xfer2.load(tmp_path / "saved").predict_proba(images), ptu.predict_proba(images))
+    repurposer.save(tmp_path / "saved")
+    np.testing.assert_array_equal(xfer2.load(tmp_path / "saved").predict_proba(images), repurposer.predict_proba(images))
+
+
+def test_fine_tuning_starts_as_logistic_regression_on_them():
+    images, labels = bright_channels(90, noise=2.0)
+    settings = {"learning_rate": 1e-12, "num_epochs": 1, "validation": 0, "random_state": 0, "fixed_layers": "*"}
+    start = xfer2.NeuralNetworkFineTuneRepurposer(residual_network(), "gap", **settings).fit(images, labels)
+    regression = xfer2.LrRepurposer(residual_network(), random_state=0).fit(images, labels)
+    assert np.abs(start.predict_proba(images) - regression.predict_proba(images)).max() < 0.05
+
+
+def test_every_task_reads_them_below_the_sources_features():
+    images, labels = bright_channels()
+    repurposer = xfer2.LwfRepurposer(residual_network(), num_epochs=1, random_state=0).fit(images, labels)
+    repurposer.add_task("more", images, labels)
+    found = xfer2.extract_features(repurposer.network_, images, ["target_read", "more_read"])
+    np.testing.assert_array_equal(found["more_read"], found["target_read"])
 
 
 def test_ptu_reads_states_of_a_recurrent_target():
@@ -118,9 +140,11 @@ def test_ptu_reads_states_of_a_recurrent_target():
     np.testing.assert_allclose(found["target_read"][:, 256:384], expected, atol=1e-5)
 
 
-def test_a_layer_that_ptu_cannot_read_is_told():
-    with pytest.raises(ParameterError, match=r"PtuRepurposer: intermediate_layers must be 'stages' or layers below the"):
-        xfer2.PtuRepurposer(residual_network(), intermediate_layers=["gap"]).fit(*bright_channels(30))
+@pytest.mark.parametrize("method", ["ptu", "fine-tune", "lwf"])
+@pytest.mark.parametrize(("layers", "message"), [(["gap"], "'stages' or layers below the features"), ([3], "a layer name")])
+def test_a_layer_that_a_target_cannot_read_is_told(method, layers, message):
+    with pytest.raises(ParameterError, match=f"Repurposer: intermediate_layers must be .*{message}"):
+        METHODS[method].load_class()(residual_network(), "gap", intermediate_layers=layers).fit(*bright_channels(30))
 
 
 def test_sizes_that_the_network_does_not_know_are_those_of_the_data():

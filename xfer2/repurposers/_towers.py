@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xfer2._mxnet import mx
-from xfer2._validation import as_names, nearest, parameter_error
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import edits, sources, symbols
 from xfer2.model_handler.answers import check_is_below_the_answer, features_layer, last_features
@@ -15,7 +14,7 @@ from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._layers import add_dense, cut
+from xfer2.repurposers._layers import add_dense, cut, layers_below, named_below
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import features_suffice
 
@@ -97,27 +96,6 @@ class TowerRepurposer(NeuralNetworkRepurposer):
         if best_epoch:
             return super()._outcome(history, best_epoch, averaged)
         return features_suffice(self.transfer_layer_name, history)
-
-
-def named_below(owner: str, intermediate_layers: Any) -> tuple[str, ...]:
-    """The parameter `intermediate_layers` as names."""
-    return as_names(owner, "intermediate_layers", intermediate_layers, may_be_empty=True)
-
-
-def layers_below(owner: str, source: Network, intermediate_layers: Any, shapes: stages.Shapes) -> list[tuple[str, ...]]:
-    """What is read of a network, which ends in its features, beside these: each group of layers by its mean.
-
-    `shapes` are those of its layers' outputs, without the batch axis.
-    """
-    names = named_below(owner, intermediate_layers)
-    if names == (stages.STAGES,):
-        return stages.stages(source.graph, source.parameter_names, shapes)
-    known = [name for name in source.graph.layer_names if name != source.graph.outputs[0].node]
-    for name in names:
-        if name not in known:
-            raise parameter_error(owner, "intermediate_layers", f"{stages.STAGES!r} or layers below the features, like "
-                                  f"{', '.join(map(repr, nearest(name, known)))}", name)
-    return [(name,) for name in names]
 
 
 def up_to_features(owner: str, source: ModelHandler, layer: str | None) -> Network:

@@ -20,13 +20,13 @@ from xfer2.exceptions import ModelError
 from xfer2.features.extractor import extract
 from xfer2.model_handler import edits, symbols
 from xfer2.model_handler.answers import features_layer, last_features, readable
-from xfer2.model_handler.graph import distillation, query
+from xfer2.model_handler.graph import distillation, query, stages
 from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examined, data_and_labels, known_codes
-from xfer2.repurposers._layers import served, with_outputs
+from xfer2.repurposers._layers import layers_below, named_below, served, with_outputs
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix
 from xfer2.repurposers._training_run import features_suffice
@@ -40,10 +40,11 @@ SOURCE_TASK = "source"
 class LwfRepurposer(NeuralNetworkRepurposer):
     """Learns new tasks one after another in the source's own layers, and holds the heads of old ones to what they said.
 
-    A new task adds a dense layer to the shared layers, which starts as a logistic regression on them: the head warmed up
-    until it has converged. Then all are trained together, on the new examples' labels and on what the old heads said of
-    these examples before; no data of old tasks are needed. `fit` begins with the source's task and learns one;
-    `add_task` learns another. Where no epoch is better than the start, nothing but the head is learned.
+    A new task adds a dense layer to the shared layers, which reads the features and means of layers below them, and starts
+    as a logistic regression on these: the head warmed up until it has converged. Then all are trained together, on the new
+    examples' labels and on what the old heads said of these examples before; no data of old tasks are needed. `fit` begins
+    with the source's task and learns one; `add_task` learns another. Where no epoch is better than the start, nothing but
+    the head is learned.
 
     Parameters
     ----------
@@ -55,6 +56,8 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         See `NeuralNetworkRepurposer`.
     fixed_layers : str or list of str
         Layers not to train, by name or by pattern (``"stage1_*"``).
+    intermediate_layers : "stages", str or list of str
+        Layers below the features that new heads read as well; see `TowerRepurposer`. With ``()`` none, as in the paper.
     task_name : str
         Of the task that `fit` learns; the source's own is ``"source"``.
     source_classes : sequence, optional
@@ -104,7 +107,8 @@ class LwfRepurposer(NeuralNetworkRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 30, *, fixed_layers: str | Sequence[str] = (), task_name: str = "target",
+                 num_epochs: int = 30, *, fixed_layers: str | Sequence[str] = (),
+                 intermediate_layers: str | Sequence[str] = stages.STAGES, task_name: str = "target",
                  source_classes: Sequence[Any] | None = None, distillation_weight: float = 4.0,
                  distillation_temperature: float = 2.0, triplet_weight: float = 0.0, triplet_margin: float = 0.2,
                  old_data: Any = None, **settings: Any) -> None:
@@ -112,6 +116,7 @@ class LwfRepurposer(NeuralNetworkRepurposer):
                          target_class_count=target_class_count, **settings)
         self.transfer_layer_name = transfer_layer_name
         self.fixed_layers = fixed_layers
+        self.intermediate_layers = intermediate_layers
         self.task_name = task_name
         self.source_classes = source_classes
         self.distillation_weight = distillation_weight
@@ -287,6 +292,13 @@ class LwfRepurposer(NeuralNetworkRepurposer):
         if fixed:
             source.freeze(fixed)
         network, own = readable(source.network, own, network.graph.outputs[-1])
+        features = edits.extract(network, [own])
+        shapes = symbols.layer_shapes(features)
+        below = layers_below(owner, features, self.intermediate_layers, shapes)
+        if below:
+            own = fresh_name(f"{self.task_name}_read", network.graph.by_name)
+            network = network.with_graph(
+                stages.read_together(network.graph, features.graph.outputs[0], below, shapes, own))
         return ModelHandler(edits.with_graph(network, distillation.with_head(network.graph, own, name, class_count)))
 
     def _task(self) -> str:
@@ -327,6 +339,7 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         owner = type(self).__name__
+        named_below(owner, self.intermediate_layers)
         for name in ("distillation_weight", "triplet_weight", "triplet_margin"):
             check_at_least_zero(owner, name, getattr(self, name))
         check_positive(owner, "distillation_temperature", self.distillation_temperature)

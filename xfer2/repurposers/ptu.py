@@ -12,15 +12,13 @@ from xfer2._validation import check_at_least_zero, check_choice
 from xfer2.model_handler import params, symbols
 from xfer2.model_handler.answers import last_features
 from xfer2.model_handler.graph import stages, towers
-from xfer2.model_handler.graph.compose import fresh_name
-from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
-from xfer2.repurposers._layers import add_dense
+from xfer2.repurposers._layers import add_dense, layers_below, named_below, reading_below
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._towers import as_frozen, check_unfused, fresh_prefix, layers_below, named_below, up_to_features
+from xfer2.repurposers._towers import as_frozen, check_unfused, fresh_prefix, up_to_features
 from xfer2.training.regularizers import KINDS, WeightPenalty
 
 _NEARLY_CLOSED = -2.0  # sigmoid: 0.12
@@ -148,14 +146,10 @@ class PtuRepurposer(NeuralNetworkRepurposer):
                       for pair in pairs for gate in "rz"}
             target = params.with_params(target, {**copies, **closed})
         below = layers_below(owner, network, self.intermediate_layers, shapes)
-        if below:
-            groups = [[towers.gated_name(name, pairs, prefix, unit_prefix) for name in group] for group in below]
-            sizes = {there: shapes[name] for group, own in zip(below, groups, strict=True)
-                     for name, there in zip(group, own, strict=True)}
-            read = fresh_name("target_read", target.graph.by_name)
-            graph = stages.read_together(target.graph, target.graph.outputs[0], groups, sizes, read)
-            target = target.with_graph(Graph(graph.nodes, (Edge(read),), graph.attrs))
-        return add_dense(ModelHandler(target), class_count)
+        groups = [[towers.gated_name(name, pairs, prefix, unit_prefix) for name in group] for group in below]
+        sizes = {there: shapes[name] for group, own in zip(below, groups, strict=True)
+                 for name, there in zip(group, own, strict=True)}
+        return add_dense(ModelHandler(reading_below(target, groups, sizes)), class_count)
 
     def _probed_layer(self, network: Network) -> str | None:
         return last_features(network) if self.start == "probe" else None
