@@ -58,6 +58,12 @@ def test_training_betters_features_that_do_not_suffice():
     assert tuned.score(*test) > regression + 0.03
 
 
+def test_without_a_name_it_keeps_all_below_the_last_dense_layer():
+    images, labels = bright_channels(30)
+    named, unnamed = (fine_tuned(residual_network(), layer, num_epochs=1).fit(images, labels) for layer in ("gap", None))
+    np.testing.assert_array_equal(unnamed.predict_proba(images), named.predict_proba(images))
+
+
 @pytest.mark.parametrize("layer", ["softmax"])
 def test_a_layer_above_the_sources_answer_is_refused_with_the_one_below(layer):
     images, labels = bright_channels(30)

@@ -8,7 +8,7 @@ from typing import Any
 from xfer2._mxnet import mx
 from xfer2._validation import as_names, nearest, parameter_error
 from xfer2.model_handler import edits
-from xfer2.model_handler.answers import readable
+from xfer2.model_handler.answers import check_is_below_the_answer, features_layer, readable
 from xfer2.model_handler.graph import stages
 from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Edge, Graph, Node
@@ -25,6 +25,13 @@ def cut(source: ModelHandler, layer: str) -> ModelHandler:
     """The source up to a layer, its output what a new dense layer reads."""
     network, name = readable(source.network, layer, source.network.graph.outputs[0])
     return ModelHandler(network).truncate(name)
+
+
+def up_to_features(owner: str, source: ModelHandler, layer: str | None) -> Network:
+    """The source up to a layer, by default what its last dense layer or convolution reads; see `cut`."""
+    if layer is not None:
+        check_is_below_the_answer(owner, source.network, layer)
+    return cut(source, layer or features_layer(owner, source.network, "Say transfer_layer_name.")).network
 
 
 def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:

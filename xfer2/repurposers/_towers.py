@@ -8,13 +8,13 @@ from typing import Any
 from xfer2._mxnet import mx
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import edits, sources, symbols
-from xfer2.model_handler.answers import check_is_below_the_answer, features_layer, last_features
+from xfer2.model_handler.answers import last_features
 from xfer2.model_handler.graph import query, stages, towers
 from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._layers import add_dense, cut, layers_below, named_below
+from xfer2.repurposers._layers import add_dense, layers_below, named_below
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import features_suffice
 
@@ -96,13 +96,6 @@ class TowerRepurposer(NeuralNetworkRepurposer):
         if best_epoch:
             return super()._outcome(history, best_epoch, averaged)
         return features_suffice(self.transfer_layer_name, history)
-
-
-def up_to_features(owner: str, source: ModelHandler, layer: str | None) -> Network:
-    """The source up to its features."""
-    if layer is not None:
-        check_is_below_the_answer(owner, source.network, layer)
-    return cut(source, layer or features_layer(owner, source.network, "Say transfer_layer_name.")).network
 
 
 def as_frozen(source: Network, graph: Graph | None = None) -> Network:

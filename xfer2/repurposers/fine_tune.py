@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 from xfer2._mxnet import mx
 from xfer2._validation import as_names
 from xfer2.model_handler import symbols
-from xfer2.model_handler.answers import check_is_below_the_answer, last_features
+from xfer2.model_handler.answers import last_features
 from xfer2.model_handler.graph import stages
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._layers import add_dense, cut, layers_below, named_below, reading_below
+from xfer2.repurposers._layers import add_dense, layers_below, named_below, reading_below, up_to_features
 from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._training_run import features_suffice
 
@@ -30,9 +30,10 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
     ----------
     source_model : model
         Whatever `ModelHandler` reads.
-    transfer_layer_name : str
-        The last layer that is kept. The new layer reads all of it, or the mean of its maps where the source's own answer is
-        the mean of a convolution's, as SqueezeNet's is; so in every method.
+    transfer_layer_name : str, optional
+        The last layer that is kept; by default what the source's last dense layer or convolution reads. The new layer reads
+        all of it, or the mean of its maps where the source's own answer is the mean of a convolution's, as SqueezeNet's is;
+        so in every method.
     target_class_count, context_function, num_devices, batch_size, num_epochs, optimizer, optimizer_params
         See `NeuralNetworkRepurposer`.
     fixed_layers : str or list of str
@@ -53,7 +54,7 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
 
     method: ClassVar[str] = "fine-tune"
 
-    def __init__(self, source_model: Any, transfer_layer_name: str, target_class_count: int | None = None,
+    def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
                  num_epochs: int = 30, optimizer: str = "adam", optimizer_params: Mapping[str, Any] | None = None, *,
                  fixed_layers: str | Sequence[str] = (), intermediate_layers: str | Sequence[str] = stages.STAGES,
@@ -66,8 +67,7 @@ class NeuralNetworkFineTuneRepurposer(NeuralNetworkRepurposer):
 
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
-        check_is_below_the_answer(owner, source.network, self.transfer_layer_name)
-        target = cut(source, self.transfer_layer_name)
+        target = ModelHandler(up_to_features(owner, source, self.transfer_layer_name))
         fixed = as_names(owner, "fixed_layers", self.fixed_layers, may_be_empty=True)
         if fixed:
             target.freeze(fixed)

@@ -16,9 +16,9 @@ from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
-from xfer2.repurposers._layers import add_dense, layers_below, named_below, reading_below
+from xfer2.repurposers._layers import add_dense, layers_below, named_below, reading_below, up_to_features
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._towers import as_frozen, check_unfused, fresh_prefix, up_to_features
+from xfer2.repurposers._towers import as_frozen, check_unfused, fresh_prefix
 from xfer2.training.regularizers import KINDS, WeightPenalty
 
 _NEARLY_CLOSED = -2.0  # sigmoid: 0.12

@@ -14,7 +14,8 @@ from xfer2.model_handler.graph import operators, towers
 from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._towers import TowerRepurposer, as_frozen, check_unfused, fresh_prefix, up_to_features
+from xfer2.repurposers._layers import up_to_features
+from xfer2.repurposers._towers import TowerRepurposer, as_frozen, check_unfused, fresh_prefix
 
 
 class StitchRepurposer(TowerRepurposer):

@@ -12,9 +12,9 @@ from xfer2.model_handler import archive, edits, params, sources
 from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._layers import with_outputs
+from xfer2.repurposers._layers import up_to_features, with_outputs
 from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._towers import TowerRepurposer, as_frozen, fresh_prefix, module_features, up_to_features
+from xfer2.repurposers._towers import TowerRepurposer, as_frozen, fresh_prefix, module_features
 from xfer2.training.balanced import BalancedTrainer
 from xfer2.training.loop import Trainer
 from xfer2.training.regularizers import ActivityPenalty
