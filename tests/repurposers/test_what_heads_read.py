@@ -16,14 +16,15 @@ from xfer2.repurposers._layers import cut
 
 SETTINGS = {"num_epochs": 2, "batch_size": 16, "random_state": 0}
 METHODS = {
-    "fine-tune": lambda source, **more: xfer2.NeuralNetworkFineTuneRepurposer(source, "relu", **SETTINGS, **more),
+    "fine-tune": lambda source, **more: xfer2.NeuralNetworkFineTuneRepurposer(
+        source, "relu", intermediate_layers=(), **SETTINGS, **more),
     "random-freeze": lambda source, **more: xfer2.NeuralNetworkRandomFreezeRepurposer(source, **SETTINGS, **more),
     "random-freeze, by count": lambda source, **more: xfer2.NeuralNetworkRandomFreezeRepurposer(
         source, num_layers_to_drop=4, **SETTINGS, **more),
     "two-tower": lambda source, **more: xfer2.TwoTowerRepurposer(source, intermediate_layers=(), **SETTINGS, **more),
     "stitch": lambda source, **more: xfer2.StitchRepurposer(source, width=0.5, intermediate_layers=(), **SETTINGS, **more),
     "ptu": lambda source, **more: xfer2.PtuRepurposer(source, intermediate_layers=(), **SETTINGS, **more),
-    "lwf": lambda source, **more: xfer2.LwfRepurposer(source, **SETTINGS, **more),
+    "lwf": lambda source, **more: xfer2.LwfRepurposer(source, intermediate_layers=(), **SETTINGS, **more),
 }
 COLUMNS = {"two-tower": 12, "stitch": 9}  # of the module too
 
