@@ -2,7 +2,8 @@
 
 Fine-tuning and Learning without Forgetting train alike: all layers, SGD with momentum at one rate, shifted and mirrored
 images, as many epochs, no validation images; the new layer of fine-tuning reads the features alone, as the literature's
-does. The old task is the test images of CIFAR-10, for measuring only. Then two more tasks follow. ``make bench-forgetting`` runs it; it needs ../shared.
+does. The old task is the test images of CIFAR-10, for measuring only. Then two more tasks follow.
+``make bench-forgetting`` runs it; it needs ../shared.
 """
 
 import statistics
