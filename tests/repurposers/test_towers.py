@@ -16,7 +16,8 @@ from xfer2.model_handler import ModelHandler, edits, params, sources, symbols
 from xfer2.model_handler.graph import towers
 from xfer2.model_handler.graph.model import Edge
 from xfer2.model_handler.graph.pairs import find_pairs
-from xfer2.repurposers._towers import as_frozen, up_to_features
+from xfer2.repurposers._layers import up_to_features
+from xfer2.repurposers._towers import as_frozen
 
 METHODS = {"two-tower": xfer2.TwoTowerRepurposer, "stitch": xfer2.StitchRepurposer, "ptu": xfer2.PtuRepurposer}
 
