@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from xfer2._mxnet import mx
-from xfer2._validation import as_names, nearest, parameter_error
 from xfer2.model_handler import edits
 from xfer2.model_handler.answers import check_is_below_the_answer, features_layer, readable
 from xfer2.model_handler.graph import stages
@@ -38,27 +36,6 @@ def add_dense(handler: ModelHandler, class_count: int) -> ModelHandler:
     """A dense layer on the output, its parameters without values."""
     name = fresh_name("target_logits", handler.network.graph.by_name)
     return handler.add_layer_top(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=class_count, name=name))
-
-
-def named_below(owner: str, intermediate_layers: Any) -> tuple[str, ...]:
-    """The parameter `intermediate_layers` as names."""
-    return as_names(owner, "intermediate_layers", intermediate_layers, may_be_empty=True)
-
-
-def layers_below(owner: str, source: Network, intermediate_layers: Any, shapes: stages.Shapes) -> list[tuple[str, ...]]:
-    """What is read of a network, which ends in its features, beside these: each group of layers by its mean.
-
-    `shapes` are those of its layers' outputs, without the batch axis.
-    """
-    names = named_below(owner, intermediate_layers)
-    if names == (stages.STAGES,):
-        return stages.stages(source.graph, source.parameter_names, shapes)
-    known = [name for name in source.graph.layer_names if name != source.graph.outputs[0].node]
-    for name in names:
-        if name not in known:
-            raise parameter_error(owner, "intermediate_layers", f"{stages.STAGES!r} or layers below the features, like "
-                                  f"{', '.join(map(repr, nearest(name, known)))}", name)
-    return [(name,) for name in names]
 
 
 def reading_below(network: Network, groups: Sequence[Sequence[str]], shapes: stages.Shapes) -> Network:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from xfer2._mxnet import mx
@@ -14,46 +14,35 @@ from xfer2.model_handler.graph.compose import fresh_name
 from xfer2.model_handler.graph.model import Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
-from xfer2.repurposers._layers import add_dense, layers_below, named_below
-from xfer2.repurposers._network import NeuralNetworkRepurposer
-from xfer2.repurposers._training_run import features_suffice
+from xfer2.repurposers._layers import add_dense
+from xfer2.repurposers._probed import ProbedRepurposer
 
 _PARTS = ("source", "module", "features")
 
 
-class TowerRepurposer(NeuralNetworkRepurposer):
+class TowerRepurposer(ProbedRepurposer):
     """Base of repurposers with a frozen source and a module beside it, whose features meet in one dense layer.
 
-    Of the source it also reads means of its earlier maps, for the last layer is made for the source's classes, and what
-    other classes need is often below it (Evci et al. 2022, Head2Toe, arXiv:2201.03529). The dense layer starts as a
-    logistic regression on the source's features, with no weight on the module's: before training the target is what
-    `LrRepurposer` gives, and where no epoch has a lower validation loss, that is what predicts. Dropout in the source is
-    left out: it is frozen, and computes what it computes when it predicts.
+    The dense layer starts as a logistic regression on the source's features and means of its earlier maps, with no weight
+    on the module's: before training the target is what `LrRepurposer` gives, and where no epoch has a lower validation
+    loss, that is what predicts. Dropout in the source is left out: it is frozen, and computes what it computes when it
+    predicts.
 
     Parameters
     ----------
-    source_model : model
-        Whatever `ModelHandler` reads.
-    transfer_layer_name : str, optional
-        The source's features; by default what its last dense layer or convolution reads.
-    target_class_count, context_function, num_devices, batch_size, num_epochs
-        See `NeuralNetworkRepurposer`.
-    intermediate_layers : "stages", str or list of str
-        Layers of the source below its features that are read as well, maps as means over 3 by 3 fields, or fewer where that
-        is more than 1,024 numbers. By default the last maps of each size, and early, middle and late states of unrolled
-        recurrent layers; the regression takes those that it is better with. With ``()`` none, as in the paper.
+    source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size, num_epochs
+        See `ProbedRepurposer`.
     **settings
-        See `NeuralNetworkRepurposer`. What is trained here is new, a module that begins as a copy of the source too: nothing
-        has `transferred_rate`, and `depth_decay` and `gradual_unfreezing` are refused.
+        See `ProbedRepurposer`, `intermediate_layers` among them, which the paper does not have, and
+        `NeuralNetworkRepurposer`. What is trained here is new, a module that begins as a copy of the source too: nothing has
+        `transferred_rate`, and `depth_decay` and `gradual_unfreezing` are refused.
     """
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 60, *, intermediate_layers: str | Sequence[str] = stages.STAGES, **settings: Any) -> None:
-        super().__init__(source_model, context_function, num_devices, batch_size, num_epochs,
-                         target_class_count=target_class_count, **settings)
-        self.transfer_layer_name = transfer_layer_name
-        self.intermediate_layers = intermediate_layers
+                 num_epochs: int = 60, **settings: Any) -> None:
+        super().__init__(source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size,
+                         num_epochs, **settings)
 
     def _joined(self, network: Network, source: Network, class_count: int,
                 hidden_units: Sequence[int] = ()) -> ModelHandler:
@@ -62,8 +51,7 @@ class TowerRepurposer(NeuralNetworkRepurposer):
         graph, taken = network.graph, network.graph.by_name
         features, module = graph.outputs
         names = [fresh_name(f"target_{part}", taken) for part in _PARTS]
-        shapes = symbols.layer_shapes(source)
-        groups = layers_below(type(self).__name__, source, self.intermediate_layers, shapes)
+        groups, shapes = self._below(source)
         graph = stages.read_together(graph, features, groups, shapes, names[0])
         network = edits.extract(network.with_graph(graph), [names[0], query.output_name(graph, module)])
         x = mx.sym.Flatten(mx.sym.var("module"), name=names[1])
@@ -84,18 +72,9 @@ class TowerRepurposer(NeuralNetworkRepurposer):
             if shape is not None and len(shape) < 2:
                 raise ModelError(f"{owner}: the {part} must give features (n, ...); its output has the shape {shape}.")
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        named_below(type(self).__name__, self.intermediate_layers)
-
     def _probed_layer(self, network: Network) -> str | None:
         joint = network.graph.by_name[last_features(network)]
         return joint.inputs[0].node if joint.op == "Concat" else None  # else what hidden units make of both
-
-    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: int) -> str:
-        if best_epoch:
-            return super()._outcome(history, best_epoch, averaged)
-        return features_suffice(self.transfer_layer_name, history)
 
 
 def as_frozen(source: Network, graph: Graph | None = None) -> Network:

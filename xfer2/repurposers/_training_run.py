@@ -283,13 +283,6 @@ class TrainingRun:
         return child_seed(self.seed, purpose)
 
 
-def features_suffice(layer: str | None, history: Sequence[Any]) -> str:
-    """What is said where no epoch of training was better than logistic regression on a layer, or on what is the default."""
-    whose = "the source" if layer is None else repr(layer)
-    return (f"The features of {whose} suffice: none of {len(history)} epochs of training had a lower validation loss than "
-            "logistic regression on them, which is what predicts.")
-
-
 def _spread_rows(codes: np.ndarray, count: int, seed: int) -> np.ndarray:
     """About `count` rows, sorted, of every class in proportion, at least one."""
     if len(codes) <= count:

@@ -26,10 +26,9 @@ from xfer2.model_handler.graph.model import Edge, Graph
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examined, data_and_labels, known_codes
-from xfer2.repurposers._layers import layers_below, named_below, served, with_outputs
-from xfer2.repurposers._network import NeuralNetworkRepurposer
+from xfer2.repurposers._layers import served, with_outputs
+from xfer2.repurposers._probed import ProbedRepurposer
 from xfer2.repurposers._towers import as_frozen, fresh_prefix
-from xfer2.repurposers._training_run import features_suffice
 from xfer2.training.regularizers import DistillationPenalty
 from xfer2.uncertainty.evaluation import Evaluation
 from xfer2.uncertainty.predictions import Prediction
@@ -37,7 +36,7 @@ from xfer2.uncertainty.predictions import Prediction
 SOURCE_TASK = "source"
 
 
-class LwfRepurposer(NeuralNetworkRepurposer):
+class LwfRepurposer(ProbedRepurposer):
     """Learns new tasks one after another in the source's own layers, and holds the heads of old ones to what they said.
 
     A new task adds a dense layer to the shared layers, which reads the features and means of layers below them, and starts
@@ -53,11 +52,9 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     transfer_layer_name : str, optional
         The layer that new heads read; by default what the source's own head reads.
     target_class_count, context_function, num_devices, batch_size, num_epochs
-        See `NeuralNetworkRepurposer`.
+        See `ProbedRepurposer`.
     fixed_layers : str or list of str
         Layers not to train, by name or by pattern (``"stage1_*"``).
-    intermediate_layers : "stages", str or list of str
-        Layers below the features that new heads read as well; see `TowerRepurposer`. With ``()`` none, as in the paper.
     task_name : str
         Of the task that `fit` learns; the source's own is ``"source"``.
     source_classes : sequence, optional
@@ -74,7 +71,8 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     old_data : data or pair of data and labels, optional
         Of the source's task, for measuring `forgetting_` only.
     **settings
-        See `NeuralNetworkRepurposer`.
+        See `ProbedRepurposer`, `intermediate_layers` among them, which the paper does not have, and
+        `NeuralNetworkRepurposer`.
 
     Attributes
     ----------
@@ -108,15 +106,13 @@ class LwfRepurposer(NeuralNetworkRepurposer):
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
                  num_epochs: int = 30, *, fixed_layers: str | Sequence[str] = (),
-                 intermediate_layers: str | Sequence[str] = stages.STAGES, task_name: str = "target",
+                 task_name: str = "target",
                  source_classes: Sequence[Any] | None = None, distillation_weight: float = 4.0,
                  distillation_temperature: float = 2.0, triplet_weight: float = 0.0, triplet_margin: float = 0.2,
                  old_data: Any = None, **settings: Any) -> None:
-        super().__init__(source_model, context_function, num_devices, batch_size, num_epochs,
-                         target_class_count=target_class_count, **settings)
-        self.transfer_layer_name = transfer_layer_name
+        super().__init__(source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size,
+                         num_epochs, **settings)
         self.fixed_layers = fixed_layers
-        self.intermediate_layers = intermediate_layers
         self.task_name = task_name
         self.source_classes = source_classes
         self.distillation_weight = distillation_weight
@@ -293,8 +289,7 @@ class LwfRepurposer(NeuralNetworkRepurposer):
             source.freeze(fixed)
         network, own = readable(source.network, own, network.graph.outputs[-1])
         features = edits.extract(network, [own])
-        shapes = symbols.layer_shapes(features)
-        below = layers_below(owner, features, self.intermediate_layers, shapes)
+        below, shapes = self._below(features)
         if below:
             own = fresh_name(f"{self.task_name}_read", network.graph.by_name)
             network = network.with_graph(
@@ -303,9 +298,6 @@ class LwfRepurposer(NeuralNetworkRepurposer):
 
     def _task(self) -> str:
         return self.task_name
-
-    def _probed_layer(self, network: Network) -> str | None:
-        return last_features(network)
 
     def _with_objectives(self, target: Network) -> Network:
         """With the old heads' losses against a frozen copy of them, which is computed once like all that is frozen.
@@ -330,16 +322,11 @@ class LwfRepurposer(NeuralNetworkRepurposer):
             return None
         return DistillationPenalty(self.distillation_weight, self.triplet_weight, self.triplet_margin)
 
-    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: int) -> str:
-        return super()._outcome(history, best_epoch, averaged) if best_epoch else features_suffice(
-            self.transfer_layer_name, history)
-
     # --- parameters and files --------------------------------------------------------------------------------------------
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         owner = type(self).__name__
-        named_below(owner, self.intermediate_layers)
         for name in ("distillation_weight", "triplet_weight", "triplet_margin"):
             check_at_least_zero(owner, name, getattr(self, name))
         check_positive(owner, "distillation_temperature", self.distillation_temperature)

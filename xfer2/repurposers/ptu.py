@@ -9,22 +9,21 @@ import numpy as np
 
 from xfer2._mxnet import mx
 from xfer2._validation import check_at_least_zero, check_choice
-from xfer2.model_handler import params, symbols
-from xfer2.model_handler.answers import last_features
-from xfer2.model_handler.graph import stages, towers
+from xfer2.model_handler import params
+from xfer2.model_handler.graph import towers
 from xfer2.model_handler.graph.pairs import find_pairs
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._examples import Examples
-from xfer2.repurposers._layers import add_dense, layers_below, named_below, reading_below, up_to_features
-from xfer2.repurposers._network import NeuralNetworkRepurposer
+from xfer2.repurposers._layers import add_dense, reading_below, up_to_features
+from xfer2.repurposers._probed import ProbedRepurposer
 from xfer2.repurposers._towers import as_frozen, check_unfused, fresh_prefix
 from xfer2.training.regularizers import KINDS, WeightPenalty
 
 _NEARLY_CLOSED = -2.0  # sigmoid: 0.12
 
 
-class PtuRepurposer(NeuralNetworkRepurposer):
+class PtuRepurposer(ProbedRepurposer):
     """A frozen source and a target of the same layers, which a unit behind every layer lets take from the source.
 
     A unit has two gates, learned with the target. The update gate z is how much of a layer's output comes from the source,
@@ -39,10 +38,10 @@ class PtuRepurposer(NeuralNetworkRepurposer):
     transfer_layer_name : str, optional
         The last layer that the target has too; by default what the source's last dense layer or convolution reads.
     target_class_count, context_function, num_devices, batch_size, num_epochs
-        See `NeuralNetworkRepurposer`.
+        See `ProbedRepurposer`.
     intermediate_layers : "stages", str or list of str
         Layers of the target below its features that its answer reads as well, those of the source by name; see
-        `TowerRepurposer`. With ``()`` none, as in the paper.
+        `ProbedRepurposer`. With ``()`` none, as in the paper.
     paired_layers : list of str, optional
         Layers with a unit behind them; by default all convolutions, dense layers and unrolled recurrent layers.
     activation : {"tanh", "relu"}
@@ -79,13 +78,10 @@ class PtuRepurposer(NeuralNetworkRepurposer):
 
     def __init__(self, source_model: Any, transfer_layer_name: str | None = None, target_class_count: int | None = None,
                  context_function: Callable[[int], Any] = mx.cpu, num_devices: int = 1, batch_size: int = 64,
-                 num_epochs: int = 30, *, intermediate_layers: str | Sequence[str] = stages.STAGES,
-                 paired_layers: Sequence[str] | None = None, activation: str = "tanh",
+                 num_epochs: int = 30, *, paired_layers: Sequence[str] | None = None, activation: str = "tanh",
                  start: str = "probe", penalty: str | None = None, penalty_weight: float = 1e-4, **settings: Any) -> None:
-        super().__init__(source_model, context_function, num_devices, batch_size, num_epochs,
-                         target_class_count=target_class_count, **settings)
-        self.transfer_layer_name = transfer_layer_name
-        self.intermediate_layers = intermediate_layers
+        super().__init__(source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size,
+                         num_epochs, **settings)
         self.paired_layers = paired_layers
         self.activation = activation
         self.start = start
@@ -124,7 +120,6 @@ class PtuRepurposer(NeuralNetworkRepurposer):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         owner = type(self).__name__
-        named_below(owner, self.intermediate_layers)
         check_choice(owner, "activation", self.activation, ("tanh", "relu"))
         check_choice(owner, "start", self.start, ("probe", "source", "random"))
         check_choice(owner, "penalty", self.penalty, (None, *KINDS))
@@ -136,7 +131,7 @@ class PtuRepurposer(NeuralNetworkRepurposer):
         check_unfused(owner, network)
         pairs = find_pairs(network.graph, network.parameter_names, self.paired_layers, owner)
         prefix, unit_prefix = fresh_prefix(network, "target_"), fresh_prefix(network, "unit_")
-        shapes = symbols.layer_shapes(network)
+        below, shapes = self._below(network)
         graph = towers.gated(network.graph, network.parameter_names, pairs, shapes, self.activation, prefix, unit_prefix,
                              {name: array.shape for name, array in network.params.items()})
         target = as_frozen(network, graph)
@@ -145,14 +140,16 @@ class PtuRepurposer(NeuralNetworkRepurposer):
             closed = {f"{unit_prefix}{pair.name}_{gate}_bias": mx.nd.full((shapes[pair.ends[0]] or ())[:1], _NEARLY_CLOSED)
                       for pair in pairs for gate in "rz"}
             target = params.with_params(target, {**copies, **closed})
-        below = layers_below(owner, network, self.intermediate_layers, shapes)
         groups = [[towers.gated_name(name, pairs, prefix, unit_prefix) for name in group] for group in below]
         sizes = {there: shapes[name] for group, own in zip(below, groups, strict=True)
                  for name, there in zip(group, own, strict=True)}
         return add_dense(ModelHandler(reading_below(target, groups, sizes)), class_count)
 
     def _probed_layer(self, network: Network) -> str | None:
-        return last_features(network) if self.start == "probe" else None
+        return super()._probed_layer(network) if self.start == "probe" else None
+
+    def _predicts_as_regression(self) -> bool:
+        return False  # the target's layers answer, with gates nearly closed
 
     def _make_penalty(self, network: Network) -> WeightPenalty | None:
         if self.penalty is None:

@@ -13,7 +13,6 @@ from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
 from xfer2.repurposers._layers import up_to_features, with_outputs
-from xfer2.repurposers._network import NeuralNetworkRepurposer
 from xfer2.repurposers._towers import TowerRepurposer, as_frozen, fresh_prefix, module_features
 from xfer2.training.balanced import BalancedTrainer
 from xfer2.training.loop import Trainer
@@ -89,10 +88,8 @@ class TwoTowerRepurposer(TowerRepurposer):
         for number in self.hidden_units:
             check_integer(owner, "hidden_units", number)
 
-    def _outcome(self, history: Sequence[Mapping[str, float]], best_epoch: int, averaged: int) -> str:
-        if self.hidden_units:  # the start is no regression then
-            return NeuralNetworkRepurposer._outcome(self, history, best_epoch, averaged)
-        return super()._outcome(history, best_epoch, averaged)
+    def _predicts_as_regression(self) -> bool:
+        return not self.hidden_units
 
     def _new_trainer(self, block: Any, **settings: Any) -> Trainer:
         if isinstance(self.class_weight, str):  # "balanced", which the batches are already
