@@ -119,7 +119,7 @@ def main():
     for way in MODULAR:
         ours, alone = epoch_seconds(way, *draw(*task["train"], 60, 0))
         print(f"  {way:9s} {ours:.3f}  {alone:.3f}  {ours / alone:.2f} times", flush=True)
-    keys = [(way, shots, seed) for shots in SHOTS for seed in SEEDS for way in WAYS]
+    keys = [(way, shots, seed) for shots in reversed(SHOTS) for seed in SEEDS for way in WAYS]  # the longest first
     show(records.compare(accuracy, task, ("way", "shots", "seed"), keys, arguments))
 
 
