@@ -54,7 +54,7 @@ def test_training_betters_features_that_do_not_suffice():
     regression = xfer2.LrRepurposer(source, "gap", random_state=0).fit(images, labels).score(*test)
     tuned = fine_tuned(source, "gap", learning_rate=0.01, transferred_rate=1, batch_size=32).fit(images, labels)
     assert tuned.best_epoch_ > 0
-    assert f"epoch {tuned.best_epoch_} of {len(tuned.history_)} are kept: validation loss 0.0" in tuned.outcome_
+    assert f"Epoch {tuned.best_epoch_} of {len(tuned.history_)} is taken: validation loss 0.0" in tuned.outcome_
     assert tuned.score(*test) > regression + 0.03
 
 

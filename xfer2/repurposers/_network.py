@@ -34,6 +34,9 @@ from xfer2.training.loop import Trainer
 from xfer2.training.schedules import make_schedule
 from xfer2.uncertainty.predictions import Prediction
 
+_OF_THE_TRAINER = ("batch_size", "learning_rate", "optimizer", "optimizer_params", "schedule", "warm_up", "weight_decay",
+                   "label_smoothing", "mixup", "clip_gradient", "patience", "average_last", "callbacks")
+
 
 class NeuralNetworkRepurposer(Repurposer):
     """Base of repurposers that train a network.
@@ -41,6 +44,7 @@ class NeuralNetworkRepurposer(Repurposer):
     A subclass of one's own implements `_make_target`: the source's handler in, the target's out. What is frozen there is
     computed once and epochs run on the rest, where `cache` allows it. The latest epoch is kept that is within a standard
     error of the least loss on the validation data, if it is below the start's; probabilities are tempered on the same data.
+    Where these were held out of the examples, the target is then trained anew on all of them.
 
     Parameters
     ----------
@@ -71,14 +75,15 @@ class NeuralNetworkRepurposer(Repurposer):
     schedule : {"cosine", "linear", "poly", "step", "constant"} or mx.lr_scheduler.LRScheduler
     warm_up : float
         Fraction of the steps in which the rate rises; an mx.lr_scheduler has its own.
-    weight_decay, label_smoothing, mixup, clip_gradient, average_last
+    weight_decay, label_smoothing, mixup, clip_gradient, patience, average_last
         See `xfer2.training.loop.Trainer`.
     class_weight : dict, "balanced" or None
     validation : float or data
         Fraction to hold out, of every class as nearly as its examples allow, 0 for none; or data that carry labels, or a
         pair of data and labels.
-    patience : int, optional
-        Epochs after the one that is kept after which training stops.
+    refit : bool
+        Where a fraction was held out of 5,000 examples at most, train the target anew on all of them, for as many epochs as
+        were kept. `callbacks` and `history_` are of the training before.
     augment : Augmentation, dict of its parameters, or callable, optional
         Changes images, of the network's first input, in training.
     cache : {"auto", False} or int
@@ -102,7 +107,7 @@ class NeuralNetworkRepurposer(Repurposer):
     history_ : list of dict
         One an epoch; see `Trainer`. `history_frame` gives it as a table.
     best_epoch_ : int
-        Whose parameters were kept; 0 where none was better than the start.
+        The one that was taken; 0 where none was better than the start.
     outcome_ : str
         What came of the training, in a sentence.
     cached_layers_ : tuple of str
@@ -131,9 +136,10 @@ class NeuralNetworkRepurposer(Repurposer):
                  gradual_unfreezing: int = 0, schedule: Any = "cosine", warm_up: float = 0.1, weight_decay: float = 1e-4,
                  label_smoothing: float = 0.0, mixup: float = 0.0, class_weight: Any = None,
                  clip_gradient: float | None = None, average_last: int = 0, validation: Any = 0.15,
-                 patience: int | None = 10, augment: Any = None, cache: Any = "auto", calibrate: bool = True,
-                 callbacks: Sequence[Callback] = (), checkpoint_dir: str | os.PathLike[str] | None = None,
-                 errors: str = "raise", random_state: Any = None) -> None:
+                 refit: bool = True, patience: int | None = 10, augment: Any = None, cache: Any = "auto",
+                 calibrate: bool = True, callbacks: Sequence[Callback] = (),
+                 checkpoint_dir: str | os.PathLike[str] | None = None, errors: str = "raise",
+                 random_state: Any = None) -> None:
         self.source_model = source_model
         self.target_class_count = target_class_count
         self.context_function = context_function
@@ -155,6 +161,7 @@ class NeuralNetworkRepurposer(Repurposer):
         self.clip_gradient = clip_gradient
         self.average_last = average_last
         self.validation = validation
+        self.refit = refit
         self.patience = patience
         self.augment = augment
         self.cache = cache
@@ -218,14 +225,13 @@ class NeuralNetworkRepurposer(Repurposer):
         if best_epoch == 0:
             return "No epoch of training had a lower validation loss than the start, whose parameters are kept."
         if averaged:
-            return f"Trained for {len(history)} epochs; the mean of the last {averaged} ones' parameters is kept."
+            return f"Trained for {len(history)} epochs; the mean of the last {averaged} ones' parameters is taken."
         chosen = history[best_epoch - 1]
         if "validation_loss" not in chosen:
             return f"Trained for {len(history)} epochs, without validation data; the last one's parameters are kept."
         least = min(line["validation_loss"] for line in history if line.get("phase") == chosen.get("phase"))
-        return (f"The parameters of epoch {best_epoch} of {len(history)} are kept: validation loss "
-                f"{chosen['validation_loss']:.3f}, within a standard error of the least ({least:.3f}), accuracy "
-                f"{chosen['validation_accuracy']:.3f}.")
+        return (f"Epoch {best_epoch} of {len(history)} is taken: validation loss {chosen['validation_loss']:.3f}, within a "
+                f"standard error of the least ({least:.3f}), accuracy {chosen['validation_accuracy']:.3f}.")
 
     def fit(self, X: Any, y: Any = None) -> NeuralNetworkRepurposer:
         """Build the target network and train it.
@@ -333,6 +339,7 @@ class NeuralNetworkRepurposer(Repurposer):
         check_at_least_zero(owner, "transferred_rate", self.transferred_rate)
         check_positive(owner, "depth_decay", self.depth_decay)
         check_switch(owner, "calibrate", self.calibrate)
+        check_switch(owner, "refit", self.refit)
         check_choice(owner, "errors", self.errors, ("raise", "skip"))
         if isinstance(self.validation, Real) and not 0 <= float(self.validation) <= 0.5:
             raise parameter_error(owner, "validation", "a fraction from 0 to 0.5, or data", self.validation)
@@ -344,7 +351,7 @@ class NeuralNetworkRepurposer(Repurposer):
         if not isinstance(self.optimizer, str) or self.optimizer.lower() not in mx.optimizer.Optimizer.opt_registry:
             raise parameter_error(owner, "optimizer", "an optimizer of MXNet, by name", self.optimizer)
         make_schedule(owner, self.schedule, 1, 0, 1.0)
-        self._trainer(None, self.num_epochs, {}, None, 1, self.checkpoint_dir, 0, [], None)
+        self._trainer(None, epochs=self.num_epochs, checkpoint_dir=self.checkpoint_dir)
 
     def _augmentation(self) -> Any:
         if self.augment is None or callable(self.augment):
@@ -355,16 +362,10 @@ class NeuralNetworkRepurposer(Repurposer):
             raise parameter_error(type(self).__name__, "augment", "an Augmentation, a dict of its parameters, a function or "
                                   "None", self.augment) from error
 
-    def _trainer(self, block: Any, epochs: int, rates: Mapping[str, float], weights: np.ndarray | None, views: int,
-                 checkpoint_dir: Any, seed: int, earlier: Sequence[Mapping[str, float]], penalty: Any) -> Trainer:
-        cached = views > 1
-        return self._new_trainer(
-            block, epochs=epochs, batch_size=self.batch_size, learning_rate=self.learning_rate, optimizer=self.optimizer,
-            optimizer_params=self.optimizer_params, schedule=self.schedule, warm_up=self.warm_up,
-            weight_decay=self.weight_decay, rates=rates, label_smoothing=self.label_smoothing, mixup=self.mixup,
-            class_weights=weights, clip_gradient=self.clip_gradient, augment=None if cached else self._augmentation(),
-            views=views, patience=self.patience, average_last=self.average_last, callbacks=self.callbacks,
-            checkpoint_dir=checkpoint_dir, random_state=seed, earlier=earlier, penalty=penalty, contexts=self._contexts())
+    def _trainer(self, block: Any, views: int = 1, **settings: Any) -> Trainer:
+        own = {name: getattr(self, name) for name in _OF_THE_TRAINER}
+        own.update(views=views, contexts=self._contexts(), augment=None if views > 1 else self._augmentation())
+        return self._new_trainer(block, **{**own, **settings})
 
     def _new_trainer(self, block: Any, **settings: Any) -> Trainer:
         """The loop that trains; a method may have its own."""

@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -29,13 +30,17 @@ from xfer2.model_handler.network import Network
 from xfer2.repurposers import _estimators
 from xfer2.repurposers._examples import Examples, data_and_labels, held_out_rows, known_codes, read_examples
 from xfer2.repurposers._layers import served
+from xfer2.repurposers._phases import Kept, Phase, StopAfter, best_of, held_layers, learning_rates
+from xfer2.training.loop import Trainer
 from xfer2.training.losses import class_weights
 from xfer2.uncertainty.calibration import useful_temperature
 
 logger = logging.getLogger("xfer2")
 
 _STOPPED = "Training was stopped before its first epoch ended; the parameters of the start are kept."
+_REFITTED = " It was then trained anew on all examples, for as long."
 _PROBE_ROWS = 5000
+_REFIT_ROWS = 5000
 _PROBE_NUMBERS = 1 << 26
 
 
@@ -57,7 +62,6 @@ class TrainingRun:
     source: Network
     seed: int
     folder: str
-    _averaged: int = 0
 
     def fit(self, X: Any, y: Any) -> dict[str, Any]:
         """Train, and give the learned attributes by name."""
@@ -79,23 +83,29 @@ class TrainingRun:
         target = self._target(source, len(classes))
         part = self._part(target, examples, len(classes))
         train, held_out = self._split(examples, classes)
-        weights = class_weights(type(asked).__name__, asked.class_weight, train.codes, classes.tolist())
-        widths = self._probed_widths(target)
-        start = self._with_probe(part, train.plain(), weights, widths)
-        trained, history, best = self._train(start, train, held_out, self._transferred(target), weights)
-        logits = trained.graph.outputs[0].node
+        weighted = partial(class_weights, type(asked).__name__, asked.class_weight, classes=classes.tolist())
+        widths, transferred = self._probed_widths(target), self._transferred(target)
+        start = self._with_probe(part, train.plain(), weighted(train.codes), widths)
+        trained, history, kept = self._train(start, train, held_out, transferred, weighted(train.codes))
+        best, averaged = best_of(kept)
+        logits, last = trained.graph.outputs[0].node, last_features(trained)
+        held = held_out is not None and len(train) < len(examples)  # out of the examples
+        again = asked.refit and held and not any(one.interrupted for one in kept)
         temperature = 1.0
-        if best == 0 and held_out is not None:  # what training does not better may learn from all that was not given apart
-            trained = self._with_probe(part, examples.plain(), weights, widths)
-        if held_out is not None and asked.calibrate and (best or not isinstance(asked.validation, Real | None)):
+        if held_out is not None and asked.calibrate and (best or not again):
             temperature = useful_temperature(self._outputs(trained, held_out, logits), held_out.codes)
-        last = last_features(trained)
+        outcome = asked._outcome(history, best, averaged) if history else _STOPPED
+        if again and (not best or len(examples) <= _REFIT_ROWS):
+            weights = weighted(examples.codes)
+            start = self._with_probe(part, examples.plain(), weights, widths)
+            on_all = self._train_again(start, examples, transferred, weights, kept)
+            trained = trained if on_all is None else on_all
+            outcome += _REFITTED if best and on_all is not None else ""
         values = {name: array for name, array in trained.params.items() if name in target.graph.by_name}
         whole, probabilities = served(params.with_params(target, values), temperature, asked._task())
         distances = _estimators.fit_distances(self._outputs(trained, examples, last), codes)
         cached = cut.layers if cut else ()
         more = asked._more_learned(trained, examples.plain(), self.folder)
-        outcome = asked._outcome(history, best, self._averaged) if history else _STOPPED
         logger.info("%s", outcome)
         return {"source_network_": self.source, "network_": whole, "classes_": classes, "distances_": distances,
                 "history_": history, "best_epoch_": best, "outcome_": outcome, "cached_layers_": cached,
@@ -197,46 +207,74 @@ class TrainingRun:
     # --- training ---------------------------------------------------------------------------------------------------
 
     def _train(self, start: Network, train: Examples, held_out: Examples | None, transferred: Collection[str],
-               weights: np.ndarray | None) -> tuple[Network, list[dict[str, float]], int]:
-        """The phases one after another; the network, all epochs, and the best of them."""
-        asked = self.repurposer
-        phases = _phases(start, transferred, asked.gradual_unfreezing)[-asked.num_epochs:]
-        shares = [len(share) for share in np.array_split(np.arange(asked.num_epochs), len(phases))]
-        network, best = start, 0
+               weights: np.ndarray | None) -> tuple[Network, list[dict[str, float]], list[Kept]]:
+        """The phases one after another; the network, all epochs, and what was kept of each phase."""
+        phases, network = self._phases(start, transferred), start
         history: list[dict[str, float]] = []
-        for number, (frozen, epochs) in enumerate(zip(phases, shares, strict=True), 1):
-            working = replace(network, frozen=network.frozen | frozen)
-            with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-                data, checked = train, held_out
-                cut = self._cut(working, train.views) if frozen else None
-                if cut:
-                    data = self._through(train, working, cut, folder)
-                    checked = None if held_out is None else self._through(held_out, working, cut, folder)
-                    working = replace(cut.upper, input_shapes=data.shapes())
-                block = targets.to_training_block(working, asked._contexts())
-                rates = _rates(working, transferred, asked.transferred_rate, asked.depth_decay)
-                kept = asked.checkpoint_dir
-                if kept is not None and len(phases) > 1:
-                    kept = os.path.join(kept, f"phase-{number}")
-                seed = self._child(f"phase {number}")
-                trainer = asked._trainer(block, epochs, rates, weights, data.views, kept, seed, history,
-                                         asked._make_penalty(working))
-                try:
-                    trainer.fit(data.inputs(working), data.codes,
-                                None if checked is None else (checked.inputs(working), checked.codes))
-                except TrainingError as error:
-                    if not best:
-                        raise
-                    warnings.warn(f"{error} The parameters of epoch {best} are kept.", RuntimeWarning, stacklevel=4)
-                    break
-            network = params.with_params(network, targets.from_block(working, block).params)
-            if trainer.best_epoch_:
-                best, self._averaged = len(history) + trainer.best_epoch_, trainer.averaged_
+        kept: list[Kept] = []
+        for number, phase in enumerate(phases, 1):
+            try:
+                network, trainer = self._run(network, phase, train, held_out, transferred, weights, earlier=history)
+            except TrainingError as error:
+                best, _ = best_of(kept)
+                if not best:
+                    raise
+                warnings.warn(f"{error} The parameters of epoch {best} are kept.", RuntimeWarning, stacklevel=4)
+                break
+            kept.append(Kept(len(history), trainer.best_epoch_, trainer.averaged_, trainer.interrupted_))
             said = {"phase": number} if len(phases) > 1 else {}
             history += [{**line, **said} for line in trainer.lines()[len(history):]]
             if trainer.stop:
                 break
-        return network, history, best
+        return network, history, kept
+
+    def _train_again(self, start: Network, examples: Examples, transferred: Collection[str], weights: np.ndarray | None,
+                     kept: Sequence[Kept]) -> Network | None:
+        """The phases once more, on all examples, each for as long as was kept of it; None where that came to no end."""
+        network = start
+        for phase, one in zip(self._phases(start, transferred, "refit"), kept, strict=False):
+            if not one.epochs:
+                continue
+            try:
+                network, trainer = self._run(network, phase, examples, None, transferred, weights,
+                                             callbacks=[StopAfter(one.epochs)], average_last=one.averaged)
+                ended = len(trainer.history_) == one.epochs
+            except TrainingError:
+                ended = False
+            if not ended:
+                warnings.warn("The training on all examples diverged or was interrupted; what was trained without those "
+                              "held out is kept.", RuntimeWarning, stacklevel=4)
+                return None
+        return network
+
+    def _phases(self, start: Network, transferred: Collection[str], *folder: str) -> list[Phase]:
+        """Layers to hold, epochs, and where the run is kept, in a folder of the checkpoints."""
+        asked = self.repurposer
+        held = held_layers(start, transferred, asked.gradual_unfreezing)[-asked.num_epochs:]
+        shares = [len(share) for share in np.array_split(np.arange(asked.num_epochs), len(held))]
+        names = [(*folder, f"phase-{number}") if len(held) > 1 else folder for number in range(1, len(held) + 1)]
+        return [Phase(frozen, epochs, f"phase {number}", asked.checkpoint_dir and os.path.join(asked.checkpoint_dir, *own))
+                for number, (frozen, epochs, own) in enumerate(zip(held, shares, names, strict=True), 1)]
+
+    def _run(self, network: Network, phase: Phase, train: Examples, held_out: Examples | None, transferred: Collection[str],
+             weights: np.ndarray | None, **settings: Any) -> tuple[Network, Trainer]:
+        """The network after one phase, and what trained it."""
+        asked = self.repurposer
+        working = replace(network, frozen=network.frozen | phase.frozen)
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            cut = self._cut(working, train.views) if phase.frozen else None
+            if cut:
+                train = self._through(train, working, cut, folder)
+                held_out = None if held_out is None else self._through(held_out, working, cut, folder)
+                working = replace(cut.upper, input_shapes=train.shapes())
+            block = targets.to_training_block(working, asked._contexts())
+            rates = learning_rates(working, transferred, asked.transferred_rate, asked.depth_decay)
+            trainer = asked._trainer(block, epochs=phase.epochs, rates=rates, class_weights=weights, views=train.views,
+                                     checkpoint_dir=phase.checkpoint_dir, random_state=self._child(phase.name),
+                                     penalty=asked._make_penalty(working), **settings)
+            trainer.fit(train.inputs(working), train.codes,
+                        None if held_out is None else (held_out.inputs(working), held_out.codes))
+        return params.with_params(network, targets.from_block(working, block).params), trainer
 
     def _transferred(self, target: Network) -> frozenset[str]:
         """Parameters whose values are those of the source."""
@@ -290,37 +328,3 @@ def _spread_rows(codes: np.ndarray, count: int, seed: int) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(codes))
     first = np.unique(codes[order], return_index=True)[1]
     return np.unique(order[np.concatenate([first, np.arange(count)])])
-
-
-def _phases(network: Network, transferred: Collection[str], groups: int) -> list[frozenset[str]]:
-    """Layers to hold in each phase: all that came from the source, then from the output down a group fewer, then none."""
-    clusters: list[tuple[set[str], set[str]]] = []  # layers, and parameters, that only move together
-    for layer, own in _moving_layers(network, transferred):
-        sharing = [cluster for cluster in clusters if cluster[1] & set(own)]
-        clusters = [cluster for cluster in clusters if cluster not in sharing]
-        clusters.append(({layer}.union(*(layers for layers, _ in sharing)),
-                         set(own).union(*(names for _, names in sharing))))
-    ends = np.linspace(len(clusters), 0, min(groups, len(clusters)) + 1).round().astype(int) if groups else [0]
-    return [frozenset(layer for layers, _ in clusters[:end] for layer in layers) for end in ends]
-
-
-def _rates(network: Network, transferred: Collection[str], rate: float, decay: float) -> dict[str, float]:
-    """Multipliers of the learning rate of transferred parameters, smaller with every such layer on the way to the logits."""
-    moving = dict(_moving_layers(network, transferred))
-    depths = {network.graph.outputs[0].node: 0}  # of nodes: layers of `moving` behind them, on the longest way
-    for node in reversed(network.graph.nodes):
-        if node.name in depths:
-            for edge in node.inputs:
-                depths[edge.node] = max(depths.get(edge.node, 0), depths[node.name] + (node.name in moving))
-    rates: dict[str, float] = {}
-    for layer, own in moving.items():
-        for name in own:
-            rates[name] = min(rates.get(name, rate), rate * decay**depths.get(layer, 0))
-    return rates
-
-
-def _moving_layers(network: Network, transferred: Collection[str]) -> list[tuple[str, list[str]]]:
-    """Layers with transferred parameters that training may change, from the input up, and those parameters."""
-    chosen = set(transferred) & set(network.arg_params) - network.frozen_parameters
-    owned = ((layer, [name for name in names if name in chosen]) for layer, names in network.layer_parameters.items())
-    return [(layer, own) for layer, own in owned if own]

@@ -101,6 +101,8 @@ class Trainer:
         Whose parameters were kept; 0 where those of the start were best on the validation data.
     averaged_ : int
         Of how many last epochs the mean was kept, `best_epoch_` then is the last; 0 where one epoch's parameters were.
+    interrupted_ : bool
+        Whether it was ended by Ctrl-C.
 
     Examples
     --------
@@ -147,7 +149,7 @@ class Trainer:
         self.random_state = random_state
         self.earlier = list(earlier)
         self.loss = loss or mx.gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=not (label_smoothing or mixup))
-        self.stop, self.best_epoch_, self.averaged_ = False, 0, 0
+        self.stop, self.best_epoch_, self.averaged_, self.interrupted_ = False, 0, 0, False
         self.history_: list[dict[str, float]] = []
 
     def fit(self, inputs: np.ndarray | Inputs, codes: np.ndarray,
@@ -198,7 +200,8 @@ class Trainer:
         with own_draws():
             with Progress(owner, self.epochs * steps) as self._progress:
                 self.fit_loop(finished + 1, arrays, codes, held_out)
-            if self._progress.interrupted:
+            self.interrupted_ = self._progress.interrupted
+            if self.interrupted_:
                 self.stop = True
                 parameters.set_values(self.block, self._before)  # an epoch that was not finished does not count
             self._keep(arrays, codes, held_out)
@@ -354,7 +357,7 @@ class Trainer:
 
     def _keep(self, inputs: Inputs, codes: np.ndarray, held_out: tuple[Inputs, np.ndarray] | None) -> None:
         """Put the best into the block; the mean of the last epochs competes, and wins where nothing is held out."""
-        if self._sum and not self._progress.interrupted and len(self.history_) == self.epochs:
+        if self._sum and not self.interrupted_ and len(self.history_) == self.epochs:
             means = {name: (value / self.average_last).astype(np.float32) for name, value in self._sum.items()}
             parameters.set_values(self.block, means)
             if self.average_last > 1:
