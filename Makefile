@@ -46,11 +46,12 @@ bench-heads: $(VENV)/.installed
 	$(PY) benchmarks/heads.py
 
 # What an epoch of fine-tuning costs with the frozen part cached; fine-tuning beside LR and training from scratch. Needs ../shared.
+# About forty minutes; `LOG=file` here and below keeps what was found, and goes on where it was.
 bench-train: $(VENV)/.installed
-	$(PY) benchmarks/train.py
+	$(PY) benchmarks/train.py $(if $(LOG),--log $(LOG))
 
 # Two towers, stitch and PTU beside fine-tuning, 10 to 200 images a class: accuracy, and what an epoch costs. Needs ../shared.
-# About two and a half hours; `LOG=file` here and below keeps what was found, and goes on where it was.
+# About three hours.
 bench-modular: $(VENV)/.installed
 	$(PY) benchmarks/modular.py $(if $(LOG),--log $(LOG))
 

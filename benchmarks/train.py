@@ -19,6 +19,7 @@ FROZEN = ["stem", "stage1_*"]
 LAST_FROZEN = "stage1_unit4_add"
 SHOTS = 50
 SEEDS = range(5)
+WAYS = ("LR", "fine-tune", "scratch")
 
 
 def epoch_seconds(history):
@@ -75,41 +76,43 @@ def apart(first, second):
     return f"{distance:.1e} (largest weight {largest:.1f})"
 
 
-def compare(task):
-    """Print accuracy on the test images of the three ways, seed by seed."""
+def accuracy(task, way, seed):
+    """On the test images, of a way with its defaults; with the seconds of the fit, and what it says of itself."""
     import xfer2
 
-    test, truth = task["test"]
-    ways = {
-        "LR": lambda seed: xfer2.LrRepurposer(SOURCE, random_state=seed),
-        "fine-tune": lambda seed: xfer2.NeuralNetworkFineTuneRepurposer(SOURCE, "pool", random_state=seed),
-        "scratch": lambda seed: xfer2.NeuralNetworkRandomFreezeRepurposer(SOURCE, random_layers="*", num_epochs=100,
-                                                                          patience=None, random_state=seed),
-    }
-    found = {name: [] for name in ways}
-    print(f"\nAccuracy on {len(test)} test images; {SHOTS} training images of each of {len(CLASSES)} classes")
-    print("seed  " + "  ".join(f"{name:>10s}" for name in ways) + "  seconds  what fine-tuning says")
+    made = {
+        "LR": lambda: xfer2.LrRepurposer(SOURCE, random_state=seed),
+        "fine-tune": lambda: xfer2.NeuralNetworkFineTuneRepurposer(SOURCE, random_state=seed),
+        "scratch": lambda: xfer2.NeuralNetworkRandomFreezeRepurposer(
+            SOURCE, random_layers="*", num_epochs=100, patience=None, random_state=seed),
+    }[way]()
+    start = time.perf_counter()
+    made.fit(*draw(*task["train"], SHOTS, seed))
+    seconds = time.perf_counter() - start
+    return {"way": way, "seed": seed, "accuracy": made.score(*task["test"]), "seconds": seconds,
+            "said": getattr(made, "outcome_", "")}
+
+
+def show(found, count):
+    """Print accuracy seed by seed, and the means."""
+    print(f"\nAccuracy on {count} test images; {SHOTS} training images of each of {len(CLASSES)} classes")
+    print("seed  " + "  ".join(f"{way:>10s}" for way in WAYS) + "      seconds  what fine-tuning says")
     for seed in SEEDS:
-        images, labels = draw(*task["train"], SHOTS, seed)
-        seconds, said = [], ""
-        for name, make in ways.items():
-            start = time.perf_counter()
-            repurposer = make(seed).fit(images, labels)
-            seconds.append(time.perf_counter() - start)
-            found[name].append(repurposer.score(test, truth))
-            said = repurposer.outcome_ if name == "fine-tune" else said
-        print(f"{seed:4d}  " + "  ".join(f"{found[name][-1]:10.3f}" for name in ways)
-              + f"  {'/'.join(f'{second:.0f}' for second in seconds):>7s}  {said}", flush=True)
-    print("mean  " + "  ".join(f"{statistics.mean(values):10.3f}" for values in found.values()))
+        ways = [found[way, seed] for way in WAYS]
+        seconds = "/".join(f"{one['seconds']:.0f}" for one in ways)
+        print(f"{seed:4d}  " + "  ".join(f"{one['accuracy']:10.3f}" for one in ways)
+              + f"  {seconds:>11s}  {found['fine-tune', seed]['said']}")
+    print("mean  " + "  ".join(f"{statistics.mean(found[way, seed]['accuracy'] for seed in SEEDS):10.3f}" for way in WAYS))
 
 
 def main():
-    parser = records.parser(__doc__)
+    parser = records.comparison_parser(__doc__)
     parser.add_argument("--epochs", type=int, default=10, help="epochs of the first part, at least 2")
     arguments = parser.parse_args()
     task = read_cifar100(arguments.shared, CLASSES.tolist())
     cost(*draw(*task["train"], SHOTS, 0), arguments.epochs)
-    compare(task)
+    keys = [(way, seed) for way in reversed(WAYS) for seed in SEEDS]  # the longest first
+    show(records.compare(accuracy, task, ("way", "seed"), keys, arguments), len(task["test"][1]))
 
 
 if __name__ == "__main__":
