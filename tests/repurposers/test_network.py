@@ -259,7 +259,7 @@ def test_without_validation_the_last_epoch_is_kept():
     repurposer = trained_on(fine_tuned(validation=0))
     assert repurposer.best_epoch_ == 3
     assert repurposer.temperature_ == 1
-    assert "without validation data" in repurposer.outcome_
+    assert repurposer.outcome_ == "Epoch 3 of 3 is taken, the last: there were no validation data."
     assert isinstance(repurposer.history_frame, pd.DataFrame)
     assert repurposer.history_frame["epoch"].tolist() == [1, 2, 3]
 
@@ -356,10 +356,10 @@ def test_the_epochs_are_shared_by_the_phases_and_logged_through(tmp_path):
 
 def test_the_mean_of_the_last_epochs_is_said_to_be_kept():
     repurposer = trained_on(fine_tuned(average_last=2, validation=0))
-    assert repurposer.outcome_ == "Trained for 3 epochs; the mean of the last 2 ones' parameters is taken."
+    assert repurposer.outcome_ == "The mean of epochs 2 to 3 of 3 is taken."
     assert repurposer.best_epoch_ == 3
     phases = trained_on(fine_tuned(average_last=8, gradual_unfreezing=1, num_epochs=4, validation=0))
-    assert phases.outcome_ == "Trained for 4 epochs; the mean of the last 2 ones' parameters is taken."
+    assert phases.outcome_ == "The mean of epochs 3 to 4 of 4 is taken."
 
 
 @pytest.mark.parametrize("settings", [{"fixed_layers": "step0_i2h"}, {"gradual_unfreezing": 2}])

@@ -22,7 +22,7 @@ from xfer2.model_handler import params, sources
 from xfer2.model_handler.network import Network
 from xfer2.persistence import from_plain, read_directory, to_plain, write_directory
 from xfer2.repurposers._examples import Examined, described
-from xfer2.repurposers._registry import constructor_parameters, constructor_signature
+from xfer2.repurposers._registry import REQUIRED, constructor_parameters, constructor_signature, parameters_of
 from xfer2.uncertainty.evaluation import Evaluation
 from xfer2.uncertainty.predictions import Prediction
 
@@ -143,7 +143,8 @@ class Repurposer(ClassifierMixin, BaseEstimator):
             parameters = {name: from_plain(value) for name, value in manifest["parameters"].items()}
             if parameters.get("context_function") in _CONTEXTS:
                 parameters["context_function"] = _CONTEXTS[parameters["context_function"]]
-            for name, value in parameters.items():
+            defaults = {name: value for name, value in parameters_of(cls).items() if value is not REQUIRED}
+            for name, value in {**defaults, **parameters}.items():  # a version before may have had fewer
                 setattr(restored, name, value)
             restored._from_files(files, from_plain(manifest["learned"]), trusted)
             restored.trained_on_ = from_plain(manifest["trained_on"])

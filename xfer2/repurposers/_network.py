@@ -44,17 +44,14 @@ class NeuralNetworkRepurposer(Repurposer):
     A subclass of one's own implements `_make_target`: the source's handler in, the target's out. What is frozen there is
     computed once and epochs run on the rest, where `cache` allows it. The latest epoch is kept that is within a standard
     error of the least loss on the validation data, if it is below the start's; probabilities are tempered on the same data.
-    Where these were held out of the examples, the target is then trained anew on all of them.
 
     Parameters
     ----------
     source_model : model
         Whatever `ModelHandler` reads.
-    context_function : callable
-        ``mx.cpu`` or ``mx.gpu``.
-    num_devices : int
-        Devices that share each batch.
-    batch_size : int
+    context_function : {mx.cpu, mx.gpu}
+    num_devices, batch_size : int
+        Devices that share each batch, and its size.
     num_epochs : int
         At most; see `patience`.
     optimizer : str
@@ -75,15 +72,17 @@ class NeuralNetworkRepurposer(Repurposer):
     schedule : {"cosine", "linear", "poly", "step", "constant"} or mx.lr_scheduler.LRScheduler
     warm_up : float
         Fraction of the steps in which the rate rises; an mx.lr_scheduler has its own.
-    weight_decay, label_smoothing, mixup, clip_gradient, patience, average_last
+    weight_decay, label_smoothing, mixup, clip_gradient, average_last
         See `xfer2.training.loop.Trainer`.
     class_weight : dict, "balanced" or None
     validation : float or data
         Fraction to hold out, of every class as nearly as its examples allow, 0 for none; or data that carry labels, or a
         pair of data and labels.
     refit : bool
-        Where a fraction was held out of 5,000 examples at most, train the target anew on all of them, for as many epochs as
-        were kept. `callbacks` and `history_` are of the training before.
+        Train the target anew on all examples, for as many epochs as were kept, where a fraction of 5,000 at most was held
+        out. `callbacks` and `history_` are of the training before.
+    patience : int, optional
+        Epochs after the one that is kept after which training stops.
     augment : Augmentation, dict of its parameters, or callable, optional
         Changes images, of the network's first input, in training.
     cache : {"auto", False} or int
@@ -225,10 +224,10 @@ class NeuralNetworkRepurposer(Repurposer):
         if best_epoch == 0:
             return "No epoch of training had a lower validation loss than the start, whose parameters are kept."
         if averaged:
-            return f"Trained for {len(history)} epochs; the mean of the last {averaged} ones' parameters is taken."
+            return f"The mean of epochs {best_epoch - averaged + 1} to {best_epoch} of {len(history)} is taken."
         chosen = history[best_epoch - 1]
         if "validation_loss" not in chosen:
-            return f"Trained for {len(history)} epochs, without validation data; the last one's parameters are kept."
+            return f"Epoch {best_epoch} of {len(history)} is taken, the last: there were no validation data."
         least = min(line["validation_loss"] for line in history if line.get("phase") == chosen.get("phase"))
         return (f"Epoch {best_epoch} of {len(history)} is taken: validation loss {chosen['validation_loss']:.3f}, within a "
                 f"standard error of the least ({least:.3f}), accuracy {chosen['validation_accuracy']:.3f}.")
@@ -364,7 +363,8 @@ class NeuralNetworkRepurposer(Repurposer):
 
     def _trainer(self, block: Any, views: int = 1, **settings: Any) -> Trainer:
         own = {name: getattr(self, name) for name in _OF_THE_TRAINER}
-        own.update(views=views, contexts=self._contexts(), augment=None if views > 1 else self._augmentation())
+        own.update(rates={}, class_weights=None, penalty=None, random_state=0, earlier=(), views=views,
+                   contexts=self._contexts(), augment=None if views > 1 else self._augmentation())
         return self._new_trainer(block, **{**own, **settings})
 
     def _new_trainer(self, block: Any, **settings: Any) -> Trainer:

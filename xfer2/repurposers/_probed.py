@@ -31,7 +31,7 @@ class ProbedRepurposer(NeuralNetworkRepurposer):
     intermediate_layers : "stages", str or list of str
         Layers of the source below its features that are read as well, maps as means over 3 by 3 fields, or fewer where that
         is more than 1,024 numbers. By default the last maps of each size, and early, middle and late states of unrolled
-        recurrent layers; the regression takes those that it is better with. With ``()`` none.
+        recurrent layers; the regression takes those that it is better with. With ``()`` none, as in the papers.
     **settings
         See `NeuralNetworkRepurposer`.
     """

@@ -38,7 +38,7 @@ from xfer2.uncertainty.calibration import useful_temperature
 logger = logging.getLogger("xfer2")
 
 _STOPPED = "Training was stopped before its first epoch ended; the parameters of the start are kept."
-_REFITTED = " It was then trained anew on all examples, for as long."
+_REFITTED = " As many epochs were then trained anew on all examples."
 _PROBE_ROWS = 5000
 _REFIT_ROWS = 5000
 _PROBE_NUMBERS = 1 << 26
@@ -96,11 +96,9 @@ class TrainingRun:
             temperature = useful_temperature(self._outputs(trained, held_out, logits), held_out.codes)
         outcome = asked._outcome(history, best, averaged) if history else _STOPPED
         if again and (not best or len(examples) <= _REFIT_ROWS):
-            weights = weighted(examples.codes)
-            start = self._with_probe(part, examples.plain(), weights, widths)
-            on_all = self._train_again(start, examples, transferred, weights, kept)
-            trained = trained if on_all is None else on_all
-            outcome += _REFITTED if best and on_all is not None else ""
+            on_all = self._train_again(part, examples, transferred, weighted(examples.codes), widths, kept)
+            trained = on_all or trained
+            outcome += _REFITTED if best and on_all else ""
         values = {name: array for name, array in trained.params.items() if name in target.graph.by_name}
         whole, probabilities = served(params.with_params(target, values), temperature, asked._task())
         distances = _estimators.fit_distances(self._outputs(trained, examples, last), codes)
@@ -228,24 +226,27 @@ class TrainingRun:
                 break
         return network, history, kept
 
-    def _train_again(self, start: Network, examples: Examples, transferred: Collection[str], weights: np.ndarray | None,
-                     kept: Sequence[Kept]) -> Network | None:
-        """The phases once more, on all examples, each for as long as was kept of it; None where that came to no end."""
-        network = start
-        for phase, one in zip(self._phases(start, transferred, "refit"), kept, strict=False):
-            if not one.epochs:
-                continue
-            try:
-                network, trainer = self._run(network, phase, examples, None, transferred, weights,
-                                             callbacks=[StopAfter(one.epochs)], average_last=one.averaged)
-                ended = len(trainer.history_) == one.epochs
-            except TrainingError:
-                ended = False
-            if not ended:
-                warnings.warn("The training on all examples diverged or was interrupted; what was trained without those "
-                              "held out is kept.", RuntimeWarning, stacklevel=4)
-                return None
-        return network
+    def _train_again(self, part: Network, examples: Examples, transferred: Collection[str], weights: np.ndarray | None,
+                     widths: Sequence[int], kept: Sequence[Kept]) -> Network | None:
+        """The start and the phases once more, on all examples, each for as long as was kept; None where that failed."""
+        failed = ""
+        try:
+            network = start = self._with_probe(part, examples.plain(), weights, widths)
+            for phase, one in zip(self._phases(start, transferred, "refit"), kept, strict=False):
+                if one.epochs:
+                    network, trainer = self._run(network, phase, examples, None, transferred, weights,
+                                                 callbacks=[StopAfter(one.epochs)], average_last=one.averaged)
+                    if trainer.interrupted_ or len(trainer.history_) < one.epochs:
+                        failed = "was interrupted" if trainer.interrupted_ else "diverged"
+                        break
+        except KeyboardInterrupt:
+            failed = "was interrupted"
+        except TrainingError:
+            failed = "diverged"
+        if failed:
+            warnings.warn(f"The training on all examples {failed}; what was trained without those held out is kept.",
+                          RuntimeWarning, stacklevel=4)
+        return None if failed else network
 
     def _phases(self, start: Network, transferred: Collection[str], *folder: str) -> list[Phase]:
         """Layers to hold, epochs, and where the run is kept, in a folder of the checkpoints."""

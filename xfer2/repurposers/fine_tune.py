@@ -18,8 +18,8 @@ class NeuralNetworkFineTuneRepurposer(ProbedRepurposer):
     The dense layer reads that layer, the features, and means of layers below it, which are less made for the source's own
     classes (Evci et al. 2022, Head2Toe, arXiv:2201.03529). It starts as a logistic regression on them, so that training
     changes good features no more than it must (Kumar et al. 2022, arXiv:2202.10054). Where no epoch has a lower validation
-    loss than this start, the features suffice: the network then is that regression, fitted to the validation examples too,
-    and `outcome_` says so. It is fitted to 5,000 examples at most.
+    loss than this start, the features suffice: the network then is that regression, fitted to all examples, and `outcome_`
+    says so. It is fitted to 5,000 examples at most.
 
     Parameters
     ----------

@@ -219,7 +219,7 @@ class Trainer:
                 if validation is not None:
                     found = self.evaluate(*validation)
                     record.update({f"validation_{name}": float(rows.mean()) for name, rows in found.items()})
-                elif epoch == self.epochs and not all(np.isfinite(value).all() for value in self._values().values()):
+                elif not all(np.isfinite(value).all() for value in self._values().values()):
                     raise TrainingError(f"Training diverged in the last step of epoch {epoch}. Lower learning_rate (it is "
                                         f"{self.learning_rate}), or set clip_gradient.")
             except TrainingError as error:
