@@ -3,9 +3,11 @@
 import functools
 import inspect
 
+import pytest
 from sklearn.base import clone
 
 import xfer2
+from xfer2.repurposers._registry import METHODS, described_parameters, parameters_of
 
 
 class Deeper(xfer2.NeuralNetworkRepurposer):
@@ -40,3 +42,11 @@ def test_a_constructor_that_settles_a_parameter_of_its_base_is_cloned_as_before(
 def test_a_constructor_that_is_no_plain_function_is_left_alone():
     made = type("Made", (xfer2.LrRepurposer,), {"__init__": functools.partialmethod(xfer2.LrRepurposer.__init__, c=0.1)})
     assert made("zoo:mnist-cnn", ["dense0"]).c == 0.1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_a_docstring_hands_on_to_another_is_told_in_full(name):
+    cls = METHODS[name].load_class()
+    told = described_parameters(cls)
+    assert parameters_of(cls).keys() == told.keys()
+    assert [parameter for parameter, text in told.items() if text.startswith("See ")] == []

@@ -50,14 +50,13 @@ class NeuralNetworkRepurposer(Repurposer):
     source_model : model
         Whatever `ModelHandler` reads.
     context_function : {mx.cpu, mx.gpu}
-    num_devices, batch_size : int
-        Devices that share each batch, and its size.
+    num_devices : int
+        Devices that share each batch.
+    batch_size : int
     num_epochs : int
         At most; see `patience`.
-    optimizer : str
-        By MXNet's name.
-    optimizer_params : dict, optional
-        More of its parameters, as in ``{"momentum": 0.9}``.
+    optimizer, optimizer_params
+        See `xfer2.training.loop.Trainer`.
     target_class_count : int, optional
         Checked against the labels; by default what they say.
     learning_rate : float
@@ -72,7 +71,7 @@ class NeuralNetworkRepurposer(Repurposer):
     schedule : {"cosine", "linear", "poly", "step", "constant"} or mx.lr_scheduler.LRScheduler
     warm_up : float
         Fraction of the steps in which the rate rises; an mx.lr_scheduler has its own.
-    weight_decay, label_smoothing, mixup, clip_gradient, average_last
+    weight_decay, label_smoothing, mixup, clip_gradient, average_last, patience
         See `xfer2.training.loop.Trainer`.
     class_weight : dict, "balanced" or None
     validation : float or data
@@ -81,8 +80,6 @@ class NeuralNetworkRepurposer(Repurposer):
     refit : bool
         Train the target anew on all examples, for as many epochs as were kept, where a fraction of 5,000 at most was held
         out. `callbacks` and `history_` are of the training before.
-    patience : int, optional
-        Epochs after the one that is kept after which training stops.
     augment : Augmentation, dict of its parameters, or callable, optional
         Changes images, of the network's first input, in training.
     cache : {"auto", False} or int

@@ -97,18 +97,32 @@ def parameters_of(cls: Any) -> dict[str, Any]:
 
 
 def described_parameters(cls: Any) -> dict[str, str]:
-    """What the docstrings of a repurposer and its bases say of each parameter, on one line; the fullest is taken."""
+    """What the docstrings of a repurposer and its bases say of each parameter, on one line; the fullest is taken.
+
+    Where all that is said is "See `some.module.Class`.", that class is asked.
+    """
     found: dict[str, str] = {}
     for base in cls.__mro__:
-        section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n---|\Z)", inspect.cleandoc(vars(base).get("__doc__") or ""),
-                            re.DOTALL | re.MULTILINE)
-        for entry in re.finditer(r"^(\S.*)\n((?:    .*\n?|\n)*)", section[1] if section else "", re.MULTILINE):
-            names, _, kind = entry[1].partition(" : ")
-            text = " ".join([kind + ("." if kind and entry[2].strip() else ""), *entry[2].split()]).strip()
-            for name in names.split(", "):
-                if text and (name not in found or found[name].startswith("See ")):
-                    found[name] = text
+        for name, text in _said(base).items():
+            if name not in found or found[name].startswith("See "):
+                found[name] = text
+    for name, text in found.items():
+        elsewhere = re.fullmatch(r"See `([\w.]+)\.(\w+)`\.", text)
+        if elsewhere:
+            found[name] = _said(getattr(importlib.import_module(elsewhere[1]), elsewhere[2])).get(name, text)
     return {name: text for name, text in found.items() if name in parameters_of(cls)}
+
+
+def _said(cls: Any) -> dict[str, str]:
+    """What a class's own docstring says of its parameters, on one line each."""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w+\n---|\Z)", inspect.cleandoc(vars(cls).get("__doc__") or ""),
+                        re.DOTALL | re.MULTILINE)
+    found = {}
+    for entry in re.finditer(r"^(\S.*)\n((?:    .*\n?|\n)*)", section[1] if section else "", re.MULTILINE):
+        names, _, kind = entry[1].partition(" : ")
+        text = " ".join([kind + ("." if kind and entry[2].strip() else ""), *entry[2].split()]).strip()
+        found.update(dict.fromkeys(names.split(", "), text) if text else {})
+    return found
 
 
 def get_method(name: str) -> Method:
