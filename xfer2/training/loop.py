@@ -215,11 +215,11 @@ class Trainer:
                 return
             self._tell("on_epoch_start", epoch)
             try:
-                record = self.run_epoch(epoch, inputs, codes)
+                record, values = self.run_epoch(epoch, inputs, codes), self._values()
                 if validation is not None:
                     found = self.evaluate(*validation)
                     record.update({f"validation_{name}": float(rows.mean()) for name, rows in found.items()})
-                elif not all(np.isfinite(value).all() for value in self._values().values()):
+                elif not all(np.isfinite(value).all() for value in values.values()):
                     raise TrainingError(f"Training diverged in the last step of epoch {epoch}. Lower learning_rate (it is "
                                         f"{self.learning_rate}), or set clip_gradient.")
             except TrainingError as error:
@@ -229,7 +229,7 @@ class Trainer:
                 warnings.warn(f"{error} The parameters of epoch {self.best_epoch_} are kept.", RuntimeWarning, stacklevel=3)
                 return
             self.history_.append(record)
-            self._before = self._values()
+            self._before = values
             self._after_epoch(epoch, None if validation is None else found["loss"])
             logger.info("epoch %d/%d: %s", epoch, self.epochs,
                         ", ".join(f"{name} {one:{'' if isinstance(one, str) else '.4g'}}" for name, one in record.items()
@@ -346,10 +346,9 @@ class Trainer:
 
     def _after_epoch(self, epoch: int, losses: np.ndarray | None) -> None:
         if losses is None or self._selection.takes(losses):  # without validation data the last epoch is the best
-            self._best, self.best_epoch_ = {} if losses is None else self._values(), epoch
+            self._best, self.best_epoch_ = {} if losses is None else self._before, epoch
         if epoch > self.epochs - self.average_last:
-            values = self._values()
-            self._sum = {name: self._sum.get(name, 0.0) + value.astype(np.float64) for name, value in values.items()}
+            self._sum = {name: self._sum.get(name, 0.0) + value.astype(np.float64) for name, value in self._before.items()}
 
     def _patience_is_over(self) -> bool:
         return (self.patience is not None and "validation_loss" in (self.history_ or [{}])[-1]
