@@ -27,7 +27,7 @@ class Row:
         return self.make(source, **{parameter: name if isinstance(own, str) else [name]})
 
 
-TRAINED = {"random_state": 0, "num_epochs": 30, "learning_rate": 0.01, "batch_size": 16}
+TRAINED = {"random_state": 0, "num_epochs": 12, "learning_rate": 0.02, "batch_size": 16}
 
 INSTANCES = {
     "lr": Row(xfer2.LrRepurposer, {"random_state": 0}, {"c": 0.01}),

@@ -62,6 +62,7 @@ class TrainingRun:
     source: Network
     seed: int
     folder: str
+    _columns: np.ndarray | None = None  # of the probed layer, that the regression is better with
 
     def fit(self, X: Any, y: Any) -> dict[str, Any]:
         """Train, and give the learned attributes by name."""
@@ -294,8 +295,8 @@ class TrainingRun:
         """The network with its last dense layer taken from a logistic regression, where the method has one.
 
         Where that layer reads more than the probed one, side by side, the probed one is the first: the others' weights are
-        zero. So are those of means of layers that the regression is not better with. It is fitted to 5,000 examples at most,
-        and to fewer where they have more than 13,000 features.
+        zero. So are those of means of layers that the regression is not better with, as the first examples say. It is fitted
+        to 5,000 examples at most, and to fewer where they have more than 13,000 features.
         """
         asked = self.repurposer
         last = asked._probed_layer(network)
@@ -310,7 +311,9 @@ class TrainingRun:
         chosen = examples.rows(_spread_rows(examples.codes, count, seed))
         of_class = None if weights is None else dict(enumerate(weights.tolist()))
         read = self._outputs(network, chosen, last)
-        columns = helpful_columns(read, chosen.codes, widths, of_class, seed)
+        if self._columns is None:
+            self._columns = helpful_columns(read, chosen.codes, widths, of_class, seed)
+        columns = self._columns
         head = LogisticRegressionHead(class_weight=of_class, random_state=seed)
         weight, bias = head.fit(np.take(read, columns, axis=1), chosen.codes).linear_form()
         names = network.layer_parameters[answering_layer(network)]
