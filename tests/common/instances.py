@@ -27,7 +27,8 @@ class Row:
         return self.make(source, **{parameter: name if isinstance(own, str) else [name]})
 
 
-TRAINED = {"random_state": 0, "num_epochs": 12, "learning_rate": 0.02, "batch_size": 16}
+TWICE = {"random_state": 0, "num_epochs": 12, "learning_rate": 0.02, "batch_size": 16}
+TRAINED = {**TWICE, "refit": False}  # once: repurposers/test_refit.py trains each again
 
 INSTANCES = {
     "lr": Row(xfer2.LrRepurposer, {"random_state": 0}, {"c": 0.01}),
@@ -38,7 +39,7 @@ INSTANCES = {
     "laplace": Row(xfer2.LaplaceRepurposer, {"random_state": 0, "num_samples_mc_prediction": 32}, {"c": 0.01}),
     "sklearn": Row(xfer2.SklearnRepurposer, {"estimator": LogisticRegression(max_iter=5000, tol=1e-2), "random_state": 0},
                    {"estimator__C": 0.01}),
-    "fine-tune": Row(xfer2.NeuralNetworkFineTuneRepurposer, TRAINED, {"weight_decay": 1e-3}, {"transfer_layer_name": "fc1"}),
+    "fine-tune": Row(xfer2.NeuralNetworkFineTuneRepurposer, TWICE, {"weight_decay": 1e-3}, {"transfer_layer_name": "fc1"}),
     "random-freeze": Row(xfer2.NeuralNetworkRandomFreezeRepurposer, {**TRAINED, "random_layers": ["conv10", "fc1"]},
                          {"weight_decay": 1e-3}, {"fixed_layers": ["conv1"]}),
     "two-tower": Row(xfer2.TwoTowerRepurposer, TRAINED, {"weight_decay": 1e-3}, {"transfer_layer_name": "fc1"}),

@@ -16,7 +16,7 @@ from xfer2.model_handler import ModelHandler, edits, params, sources, targets
 from xfer2.model_handler.graph import distillation
 from xfer2.training.callbacks import Callback
 
-SETTINGS = {"num_epochs": 4, "batch_size": 16, "random_state": 0, "learning_rate": 0.01}
+SETTINGS = {"num_epochs": 4, "batch_size": 16, "random_state": 0, "learning_rate": 0.01, "refit": False}
 
 
 def lwf(source=None, **settings):

@@ -14,7 +14,7 @@ from xfer2.model_handler.answers import readable
 from xfer2.model_handler.graph.model import Edge
 from xfer2.repurposers._layers import cut
 
-SETTINGS = {"num_epochs": 2, "batch_size": 16, "random_state": 0}
+SETTINGS = {"num_epochs": 2, "batch_size": 16, "random_state": 0, "refit": False}
 METHODS = {
     "fine-tune": lambda source, **more: xfer2.NeuralNetworkFineTuneRepurposer(
         source, "relu", intermediate_layers=(), **SETTINGS, **more),
