@@ -19,7 +19,7 @@ from xfer2._mxnet import mx
 from xfer2._random import child_seed
 from xfer2._validation import parameter_error
 from xfer2.exceptions import ModelError, TrainingError
-from xfer2.heads.blocks import helpful_columns
+from xfer2.heads.blocks import helpful_regression
 from xfer2.heads.logistic_regression import LogisticRegressionHead
 from xfer2.model_handler import params, symbols, targets
 from xfer2.model_handler.answers import answering_layer, last_features
@@ -62,7 +62,6 @@ class TrainingRun:
     source: Network
     seed: int
     folder: str
-    _columns: np.ndarray | None = None  # of the probed layer, that the regression is better with
 
     def fit(self, X: Any, y: Any) -> dict[str, Any]:
         """Train, and give the learned attributes by name."""
@@ -86,7 +85,7 @@ class TrainingRun:
         train, held_out = self._split(examples, classes)
         weighted = partial(class_weights, type(asked).__name__, asked.class_weight, classes=classes.tolist())
         widths, transferred = self._probed_widths(target), self._transferred(target)
-        start = self._with_probe(part, train.plain(), weighted(train.codes), widths)
+        start, columns = self._with_probe(part, train.plain(), weighted(train.codes), widths)
         trained, history, kept = self._train(start, train, held_out, transferred, weighted(train.codes))
         best, averaged = best_of(kept)
         logits, last = trained.graph.outputs[0].node, last_features(trained)
@@ -97,7 +96,7 @@ class TrainingRun:
             temperature = useful_temperature(self._outputs(trained, held_out, logits), held_out.codes)
         outcome = asked._outcome(history, best, averaged) if history else _STOPPED
         if again and (not best or len(examples) <= _REFIT_ROWS):
-            on_all = self._train_again(part, examples, transferred, weighted(examples.codes), widths, kept)
+            on_all = self._train_again(part, examples, transferred, weighted(examples.codes), columns, kept)
             trained = on_all or trained
             outcome += _REFITTED if best and on_all else ""
         values = {name: array for name, array in trained.params.items() if name in target.graph.by_name}
@@ -228,11 +227,11 @@ class TrainingRun:
         return network, history, kept
 
     def _train_again(self, part: Network, examples: Examples, transferred: Collection[str], weights: np.ndarray | None,
-                     widths: Sequence[int], kept: Sequence[Kept]) -> Network | None:
+                     columns: np.ndarray | None, kept: Sequence[Kept]) -> Network | None:
         """The start and the phases once more, on all examples, each for as long as was kept; None where that failed."""
         failed = ""
         try:
-            network = start = self._with_probe(part, examples.plain(), weights, widths)
+            network = start = self._with_probe(part, examples.plain(), weights, columns=columns)[0]
             for phase, one in zip(self._phases(start, transferred, "refit"), kept, strict=False):
                 if one.epochs:
                     network, trainer = self._run(network, phase, examples, None, transferred, weights,
@@ -290,18 +289,19 @@ class TrainingRun:
         sizes = symbols.layer_shapes(target)
         return [math.prod(sizes.get(name) or ()) for name in stages.parts_of(target.graph, last)]
 
-    def _with_probe(self, network: Network, examples: Examples, weights: np.ndarray | None,
-                    widths: Sequence[int]) -> Network:
-        """The network with its last dense layer taken from a logistic regression, where the method has one.
+    def _with_probe(self, network: Network, examples: Examples, weights: np.ndarray | None, widths: Sequence[int] = (),
+                    columns: np.ndarray | None = None) -> tuple[Network, np.ndarray | None]:
+        """The network with its last dense layer taken from a logistic regression, and the columns that this reads.
 
-        Where that layer reads more than the probed one, side by side, the probed one is the first: the others' weights are
-        zero. So are those of means of layers that the regression is not better with, as the first examples say. It is fitted
-        to 5,000 examples at most, and to fewer where they have more than 13,000 features.
+        Unchanged, and None, where the method has no such layer. Where the layer reads more than the probed one, side by
+        side, the probed one is the first: the others' weights are zero. So are those of columns that were not given, or, if
+        none were, of means of layers that the regression is not better with. It is fitted to 5,000 examples at most, and to
+        fewer where they have more than 13,000 features.
         """
         asked = self.repurposer
         last = asked._probed_layer(network)
         if last is None:
-            return network
+            return network, None
         shape = examples.shapes().get(last)
         if shape is None:
             _, (found,) = symbols.infer_shapes(network, outputs=[query.resolve_output(network.graph, last)])
@@ -311,15 +311,17 @@ class TrainingRun:
         chosen = examples.rows(_spread_rows(examples.codes, count, seed))
         of_class = None if weights is None else dict(enumerate(weights.tolist()))
         read = self._outputs(network, chosen, last)
-        if self._columns is None:
-            self._columns = helpful_columns(read, chosen.codes, widths, of_class, seed)
-        columns = self._columns
-        head = LogisticRegressionHead(class_weight=of_class, random_state=seed)
-        weight, bias = head.fit(np.take(read, columns, axis=1), chosen.codes).linear_form()
+        if columns is None:
+            columns, head = helpful_regression(read, chosen.codes, widths, of_class, seed)
+        else:
+            head = LogisticRegressionHead(class_weight=of_class, random_state=seed)
+            head.fit(np.take(read, columns, axis=1), chosen.codes)
+        weight, bias = head.linear_form()
         names = network.layer_parameters[answering_layer(network)]
         whole = np.zeros(network.params[names[0]].shape, np.float32)
         whole[:, columns] = weight
-        return params.with_params(network, dict(zip(names, (mx.nd.array(whole), mx.nd.array(bias)), strict=True)))
+        values = dict(zip(names, (mx.nd.array(whole), mx.nd.array(bias)), strict=True))
+        return params.with_params(network, values), columns
 
     def _child(self, purpose: str) -> int:
         return child_seed(self.seed, purpose)
