@@ -2,11 +2,9 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from xfer2.cli import demo
-
-
-def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "xfer2.cli.app", *arguments], capture_output=True, text=True, check=False)
 
 
 def test_repurposed_beats_raw_pixels_whatever_the_seed():
@@ -23,7 +21,7 @@ def test_training_images_are_ten_a_class_and_not_among_the_test_images():
 
 
 def test_table_and_least_certain_images_are_printed():
-    done = run("demo")
+    done = subprocess.run([sys.executable, "-m", "xfer2.cli.app", "demo"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "raw pixels" in done.stdout
     assert "repurposed zoo:mnist-cnn" in done.stdout
@@ -31,18 +29,18 @@ def test_table_and_least_certain_images_are_printed():
     assert done.stdout.count("digits[") == 5
 
 
-def test_json():
-    rows = json.loads(run("demo", "--json").stdout)
+def test_json(run):
+    rows = json.loads(run("demo", "--json").out)
     assert [set(row) for row in rows] == [{"method", "accuracy", "nll", "ece", "seconds"}] * 2
 
 
-def test_a_mistake_is_exit_code_2_without_traceback():
-    for arguments in (["dmo"], ["demo", "--seed", "-1"], ["demo", "--sed", "1"]):
-        done = run(*arguments)
-        assert done.returncode == 2
-        assert "Traceback" not in done.stderr
+@pytest.mark.parametrize("arguments", [["dmo"], ["demo", "--seed", "-1"], ["demo", "--sed", "1"]])
+def test_a_mistake_is_exit_code_2_without_traceback(run, arguments):
+    done = run(*arguments)
+    assert done.code == 2
+    assert "Traceback" not in done.err
 
 
-def test_version_and_help():
-    assert run("--version").stdout.startswith("xfer2 ")
-    assert "demo" in run("--help").stdout
+def test_version_and_help(run):
+    assert run("--version").out.startswith("xfer2 ")
+    assert "demo" in run("--help").out

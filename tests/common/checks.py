@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -25,13 +25,15 @@ from xfer2.uncertainty.ood import auroc
 
 
 def check_learns_and_answers_in_the_labels_own_type(row, task):
-    for names in (np.array(["bee", "wasp", "ant"]), np.array([3, 7, 40]), np.array([1.0, 2.0, 5.0])):
+    fitted = [(task.fitted(row), task.labels)]
+    for names in (np.array([3, 7, 40]), np.array([1.0, 2.0, 5.0])):
         labels = names[task.codes]
-        repurposer = row.make(task.network).fit(task.images, labels)
+        fitted.append((row.make(task.network).fit(task.images, labels), labels))
+    for repurposer, labels in fitted:
         predicted = repurposer.predict(task.images)
         assert predicted.dtype == labels.dtype
         assert (predicted == labels).mean() > 0.8
-        assert repurposer.classes_.tolist() == sorted(names.tolist())
+        assert repurposer.classes_.tolist() == np.unique(labels).tolist()
 
 
 def check_probabilities(row, task):
@@ -133,9 +135,10 @@ def check_clone_shares_the_source(row, task):
 
 def check_model_selection(row, task):
     repurposer = row.make(task.network)
-    assert cross_val_score(repurposer, task.images, task.labels, cv=3).mean() > 0.7
+    assert cross_val_score(repurposer, task.images, task.labels, cv=2).mean() > 0.7
     name, value = next(iter(row.changed.items()))
-    search = GridSearchCV(repurposer, {name: [value, value * 10]}, cv=2, refit=False).fit(task.images, task.labels)
+    once = StratifiedShuffleSplit(1, test_size=0.3, random_state=0)
+    search = GridSearchCV(repurposer, {name: [value, value * 10]}, cv=once, refit=False).fit(task.images, task.labels)
     assert search.best_params_[name] in (value, value * 10)
     pipeline = Pipeline([("same", FunctionTransformer()), ("repurposer", repurposer)]).fit(task.images, task.labels)
     np.testing.assert_array_equal(pipeline.predict(task.images), task.fitted(row).predict(task.images))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from xfer2.heads.blocks import helpful_blocks, helpful_columns
+from xfer2.heads.blocks import helpful_blocks, helpful_regression
+from xfer2.heads.logistic_regression import LogisticRegressionHead
 
 
 def blocks(useful, rows=120, width=20, seed=0):
@@ -20,8 +21,17 @@ def blocks(useful, rows=120, width=20, seed=0):
 def test_the_first_and_from_the_last_back_those_that_help(useful, chosen):
     X, y = blocks(useful)
     assert helpful_blocks(X, y, [20, 20, 20]) == chosen
-    expected = np.concatenate([np.arange(20 * block, 20 * block + 20) for block in chosen])
-    np.testing.assert_array_equal(helpful_columns(X, y, [20, 20, 20]), expected)
+
+
+@pytest.mark.parametrize("rows", [120, 1500])
+def test_the_regression_is_that_of_all_rows_on_their_columns(rows):
+    X, y = blocks({0: 0, 2: 1}, rows=rows)
+    columns, head = helpful_regression(X, y, [20, 20, 20], class_weight="balanced", seed=3)
+    np.testing.assert_array_equal(columns, np.r_[0:20, 40:60])
+    alone = LogisticRegressionHead(class_weight="balanced", random_state=3).fit(X[:, columns], y)
+    assert head.C_ == alone.C_
+    for of_head, of_alone in zip(head.linear_form(), alone.linear_form(), strict=True):
+        np.testing.assert_allclose(of_head, of_alone, rtol=1e-9, atol=1e-9)
 
 
 def test_many_rows_are_chosen_by_some_of_them():
@@ -37,5 +47,5 @@ def test_one_row_a_class_cannot_tell():
 
 def test_one_block_has_no_choice():
     X, y = blocks({0: 0})
-    np.testing.assert_array_equal(helpful_columns(X, y, [60]), np.arange(60))
-    np.testing.assert_array_equal(helpful_columns(X, y, [7]), np.arange(60))  # whatever the graph thinks of its width
+    assert helpful_blocks(X, y, [60]) == [0]
+    np.testing.assert_array_equal(helpful_regression(X, y, [7])[0], np.arange(60))  # whatever the graph thinks of its width

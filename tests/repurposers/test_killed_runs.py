@@ -23,7 +23,7 @@ from tasks import bright_channels, residual_network, values
 from xfer2.data.augmentation import Augmentation
 folder, checkpoints = Path(sys.argv[2]), sys.argv[3] or None
 repurposer = xfer2.NeuralNetworkFineTuneRepurposer(
-    residual_network(), "gap", fixed_layers="stem", num_epochs=24, batch_size=4, mixup=0.2, gradual_unfreezing=1,
+    residual_network(), "gap", fixed_layers="stem", num_epochs=24, batch_size=8, mixup=0.2, gradual_unfreezing=1,
     augment=Augmentation(flip=True, shift=1), cache=3, patience=None, checkpoint_dir=checkpoints, random_state=0)
 print("begun", flush=True)
 repurposer.fit(*bright_channels(240, noise=2))

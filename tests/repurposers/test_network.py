@@ -48,7 +48,7 @@ numpy.savez(folder + "/said.npz", block=block_says, module=first(module.predict(
 
 
 def fine_tuned(source=None, layer="gap", **settings):
-    given = {"num_epochs": 3, "batch_size": 16, "random_state": 0, **settings}
+    given = {"num_epochs": 3, "batch_size": 16, "random_state": 0, "refit": False, **settings}  # test_refit.py trains again
     return xfer2.NeuralNetworkFineTuneRepurposer(source or residual_network(), layer, **given)
 
 
@@ -151,7 +151,7 @@ def test_the_cache_changes_nothing_but_the_time(settings):
 
 def test_what_has_no_room_in_memory_is_kept_in_files_and_gives_the_same(monkeypatch):
     data = bright_channels(60)
-    settings = {"fixed_layers": "stem", "gradual_unfreezing": 1, "num_epochs": 4}
+    settings = {"fixed_layers": "stem", "gradual_unfreezing": 1, "num_epochs": 4, "refit": True}
     expected = trained_on(fine_tuned(**settings), data).predict_proba(data[0])
     monkeypatch.setattr(_examples, "_LARGEST_IN_MEMORY", 0)
     mapped = []
