@@ -69,17 +69,17 @@ bench-import: $(VENV)/.installed
 	$(PY) benchmarks/import_time.py
 
 $(VENV)/bin/pip:
-	@sh scripts/system-packages.sh
 	$(PYTHON) -m venv $(VENV)
 
+INSTALL := sh scripts/system-packages.sh && $(VENV)/bin/pip install --quiet -c constraints.txt
+
 $(VENV)/.installed: $(VENV)/bin/pip setup.py constraints.txt
-	@sh scripts/system-packages.sh
-	$(VENV)/bin/pip install --quiet -c constraints.txt -e .
+	$(INSTALL) -e .
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(VENV)/bin/pip install --quiet -c constraints.txt -e ".[test]"
-	@touch $@
+$(VENV)/.installed-test: $(VENV)/bin/pip setup.py constraints.txt
+	$(INSTALL) -e ".[test]"
+	@touch $(VENV)/.installed $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -79,7 +79,8 @@ class NeuralNetworkRepurposer(Repurposer):
         pair of data and labels.
     refit : bool
         Train the target anew on all examples, for as many epochs as were kept, where a fraction of 5,000 at most was held
-        out. `callbacks` and `history_` are of the training before.
+        out; a start that no epoch bettered is made of all examples, however many. `callbacks` and `history_` are of the
+        training before.
     augment : Augmentation, dict of its parameters, or callable, optional
         Changes images, of the network's first input, in training.
     cache : {"auto", False} or int
