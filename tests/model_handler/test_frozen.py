@@ -73,3 +73,56 @@ def test_there_is_nothing_to_cut_where_nothing_or_all_is_frozen():
     network = with_values(chain_symbol(), data=(3, 8, 8))
     assert frontier(network) is None
     assert frontier(ModelHandler(network).freeze().network) is None
+
+
+def unrolled(begin):
+    """Three steps of a cell over (n, 3, 4), turned to have time first, and a dense layer on the last state."""
+    cell = mx.rnn.RNNCell(5, prefix="cell_")
+    turned = mx.sym.swapaxes(mx.sym.var("data"), dim1=0, dim2=1, name="turned")
+    steps = mx.sym.SliceChannel(turned, num_outputs=3, axis=0, squeeze_axis=True, name="steps")
+    start = {"zeros": lambda: mx.sym.zeros((0, 5), name="begin"), "like": lambda: mx.sym.zeros_like(
+        mx.sym.FullyConnected(steps[0], num_hidden=5, no_bias=True, name="shape"), name="begin")}[begin]()
+    outputs, _ = cell.unroll(3, [steps[step] for step in range(3)], begin_state=[start])
+    return mx.sym.FullyConnected(outputs[-1], num_hidden=2, name="dense")
+
+
+@pytest.mark.parametrize("begin", ["zeros", "like"])
+def test_states_of_a_frozen_recurrent_layer_are_computed_once(begin):
+    network = with_values(unrolled(begin), data=(3, 4))
+    frozen = ModelHandler(network).freeze(until="cell_t2_out").network
+    cut = frontier(frozen)
+    assert cut.layers == ("cell_t2_out",)
+    rows = np.random.default_rng(0).normal(size=(5, 3, 4)).astype("float32")
+    features = extract(frozen, open_batches(rows, frozen), cut.layers)
+    np.testing.assert_allclose(run(cut.upper, [features[layer] for layer in cut.layers]), run(network, [rows]), atol=1e-5)
+
+
+def test_what_has_no_row_of_each_example_is_computed_where_it_is_read():
+    x = mx.sym.swapaxes(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, flatten=False, name="below"), dim1=0, dim2=1,
+                        name="turned")
+    x = mx.sym.FullyConnected(x, num_hidden=3, flatten=False, name="above")
+    network = with_values(mx.sym.swapaxes(x, dim1=0, dim2=1, name="back"), data=(6, 5))
+    frozen = ModelHandler(network).freeze("below").network
+    cut = frontier(frozen)
+    assert cut.layers == ("below",)
+    rows = np.random.default_rng(0).normal(size=(4, 6, 5)).astype("float32")
+    features = extract(frozen, open_batches(rows, frozen), cut.layers)
+    np.testing.assert_allclose(run(cut.upper, [features["below"]]), run(network, [rows]), atol=1e-5)
+
+
+@pytest.mark.parametrize(("dropout", "layers"), [(0.0, True), (0.5, False)])
+def test_a_recurrent_operator_is_random_where_it_drops_out(dropout, layers):
+    block = mx.gluon.nn.HybridSequential()
+    block.add(mx.gluon.rnn.LSTM(5, num_layers=2, dropout=dropout, layout="NTC", input_size=3), mx.gluon.nn.Dense(2))
+    block.initialize(mx.init.Xavier())
+    rows = mx.nd.random.normal(shape=(4, 6, 3))
+    block.hybridize()
+    block(rows)
+    block[0].collect_params().setattr("grad_req", "null")
+    frozen = ModelHandler(block).network
+    cut = frontier(frozen)
+    assert (cut is not None) == layers
+    if cut:
+        features = extract(frozen, open_batches(rows.asnumpy(), frozen), cut.layers)
+        found = run(cut.upper, [features[layer] for layer in cut.layers])
+        np.testing.assert_allclose(found, block(rows).asnumpy(), atol=1e-5)

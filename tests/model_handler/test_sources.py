@@ -139,6 +139,26 @@ def test_a_block_of_two_arguments(hybridized):
     np.testing.assert_allclose(found, block(*arrays).asnumpy(), rtol=1e-5, atol=1e-7)
 
 
+class Crossed(mx.gluon.HybridBlock):
+    """Uses its second argument first."""
+
+    def hybrid_forward(self, F, x, y):
+        return F.broadcast_sub(F.sqrt(y), x)
+
+
+@pytest.mark.parametrize("hybridized", [False, True])
+def test_inputs_are_in_the_order_of_a_blocks_arguments(hybridized):
+    block, arrays = Crossed(), [POINTS, np.square(POINTS) + 1]
+    if hybridized:
+        block.hybridize()
+        block(*map(mx.nd.array, arrays))
+    handler = ModelHandler(block)
+    expected = np.sqrt(arrays[1]) - arrays[0]
+    np.testing.assert_allclose(handler.features(tuple(arrays), handler.layer_names[-1])[handler.layer_names[-1]], expected,
+                               rtol=1e-5)
+    np.testing.assert_allclose(handler.get_block()(*map(mx.nd.array, arrays)).asnumpy(), expected, rtol=1e-5)
+
+
 def test_an_activation_called_twice_becomes_two_layers():
     block = SharedActivation()
     block.initialize(mx.init.Normal(1))

@@ -133,7 +133,7 @@ def test_what_is_frozen_stays_to_the_bit_through_momentum_decay_and_mixup(cache,
             assert (after[name] != before[name]).any(), name
 
 
-@pytest.mark.parametrize("settings", [{}, {"mixup": 0.4, "label_smoothing": 0.1, "class_weight": "balanced"},
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1, "class_weight": "balanced"},
                                       {"gradual_unfreezing": 2, "num_epochs": 6}])
 def test_the_cache_changes_nothing_but_the_time(settings):
     data = bright_channels(60)

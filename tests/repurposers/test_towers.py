@@ -86,6 +86,13 @@ def test_a_target_that_starts_from_the_source_has_its_values_and_gates_nearly_cl
         assert all((array.asnumpy() == -2).all() for array in biases)
 
 
+def test_open_gates_give_what_the_unit_makes_of_the_source():
+    network, (pair, *_) = gated(residual_network(), z=1e4, r=1e4)
+    data = bright_channels(4)[0]
+    unit = f"unit_{pair.name}"
+    np.testing.assert_allclose(output(network, data, unit), output(network, data, f"{unit}_h"), atol=1e-5)
+
+
 def test_open_gates_are_what_the_equations_say():
     network, (pair, *_) = gated(residual_network(), z=0.3, r=-0.7)
     data = bright_channels(4)[0]
@@ -170,7 +177,7 @@ def test_a_stitched_module_is_a_quarter_as_wide_and_reads_both():
     assert shapes["module_stem"] == (2, 8, 8)
     assert shapes["stitch_a_conv"] == (8, 8, 8)
     assert shapes["target_features"] == (8,)
-    narrow = made("stitch", width=0.5, paired_layers=["b_conv"]).fit(*bright_channels(30)).network_
+    narrow = made("stitch", width=0.5, paired_layers=["a_conv"]).fit(*bright_channels(30)).network_
     shapes = ModelHandler(narrow).infer_shapes()
     assert shapes["module_stem"] == (3, 8, 8)
     assert "stitch_a_conv" not in shapes
@@ -302,6 +309,10 @@ def test_units_of_a_recurrent_source_are_shared_by_its_steps():
     ("two-tower", None, {"module": two_input_network()}, ModelError, "has 1 inputs .* the one beside it 2"),
     ("two-tower", None, {"module": drawn(mx.sym.sum(mx.sym.var("data"), axis=(1, 2, 3), name="total"), data=(3, 8, 8))},
      ModelError, r"the module must give features \(n, ...\); its output has the shape \(1,\)"),
+    ("two-tower", None, {"module": drawn(mx.sym.Convolution(mx.sym.var("data"), num_filter=4, kernel=(3, 3), name="maps"),
+                                         data=(3, 8, 8))},
+     ModelError, r"the module must give features \(n, d\); its output has the shape \(1, 4, 6, 6\)"),
+    ("two-tower", None, {"repeats": -1}, ParameterError, "TwoTowerRepurposer: repeats must be an integer of at least 1"),
     ("two-tower", None, {"hidden_units": 4}, ParameterError, "hidden_units must be a list of integers; got 4"),
     ("two-tower", None, {"hidden_units": np.array([4, 4])}, ParameterError, "hidden_units must be a list of integers"),
     ("stitch", None, {"intermediate_layers": ["a_konv"]}, ParameterError,
@@ -429,9 +440,111 @@ def test_recurrent_layers_inside_one_operator_have_no_pairs(method):
         made(method, block).fit(np.zeros((12, 4, 3), np.float32), [0, 1] * 6)
 
 
-def test_a_stitch_without_joints_is_refused():
-    with pytest.raises(ModelError, match="at stem source and module read the same, so nothing is stitched"):
-        made("stitch", paired_layers=["stem"]).fit(*bright_channels(30))
+def stitched(source, **settings):
+    """The layers in front of which a stitch network reads source and module."""
+    target = made("stitch", source, **settings)._make_target(ModelHandler(source), 3)
+    return [name.removeprefix("stitch_") for name in target.network.graph.layer_names if name.startswith("stitch_")]
+
+
+def chained(*layers):
+    """Images 3x8x8 through convolutions, of which some have as many groups as channels, pooling and a dense layer."""
+    x = mx.sym.var("data")
+    for name, filters, groups in layers:
+        x = mx.sym.Convolution(x, num_filter=filters, num_group=groups, kernel=(3, 3), pad=(1, 1), name=name)
+    x = mx.sym.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg", name="gap")
+    return drawn(mx.sym.FullyConnected(x, num_hidden=5, name="fc"), data=(3, 8, 8))
+
+
+@pytest.mark.parametrize(("named", "joined"), [
+    (None, ["two", "wide"]), (["one"], ["two"]), (["deep"], ["wide"]), (["one", "deep"], ["two", "wide"]), (["wide"], [])])
+def test_a_stitched_module_reads_both_behind_the_layers_that_are_named(named, joined):
+    source = chained(("one", 4, 1), ("two", 4, 1), ("deep", 4, 4), ("wide", 8, 1))
+    assert stitched(source, paired_layers=named) == joined
+
+
+def test_a_layer_behind_which_nothing_can_be_stitched_is_told():
+    with pytest.raises(ModelError, match="is the next behind 'two'; depthwise convolutions read the module's only"):
+        stitched(chained(("two", 4, 1), ("deep", 4, 4), ("wide", 8, 1)), paired_layers=["two", "deep"])
+
+
+def test_a_source_of_one_layer_is_stitched_at_its_features():
+    source = chained(("only", 8, 1))
+    assert stitched(source) == []
+    images, labels = bright_channels(30)
+    fitted = made("stitch", source).fit(images, labels)
+    assert ModelHandler(fitted.network_).infer_shapes()["target_module"] == (2,)
+
+
+def test_no_module_that_fits_is_told_with_the_remedy():
+    x = mx.sym.Convolution(mx.sym.var("data"), num_filter=8, kernel=(3, 3), name="conv")
+    x = mx.sym.slice_axis(x, axis=1, begin=0, end=8, name="part")
+    source = drawn(mx.sym.FullyConnected(x, num_hidden=3, name="fc"), data=(3, 8, 8))
+    with pytest.raises(ModelError, match=r"StitchRepurposer: no module of width 0.25 fits the source.* Say width=1.0, or"):
+        made("stitch", source).fit(*bright_channels(30))
+    made("stitch", source, width=1.0, num_epochs=1).fit(*bright_channels(30))
+
+
+def test_a_recurrent_source_is_not_stitched_whatever_is_named():
+    cell = mx.rnn.RNNCell(4, prefix="cell_")
+    outputs, _ = cell.unroll(3, mx.sym.var("data"), merge_outputs=False)
+    x = mx.sym.FullyConnected(outputs[-1], num_hidden=4, name="dense")
+    source = drawn(mx.sym.FullyConnected(mx.sym.relu(x), num_hidden=3, name="fc"), data=(3, 5))
+    with pytest.raises(ModelError, match=r"'cell_h2h_weight' of the source is recurrent. Use PtuRepurposer"):
+        made("stitch", source, paired_layers=["dense"]).fit(np.zeros((12, 3, 5), np.float32), [0, 1] * 6)
+
+
+def two_vectors(first, second):
+    """A network that uses its first input twice."""
+    x = mx.sym.Concat(mx.sym.var(first) * 2, mx.sym.var(second), dim=1, name="features")
+    return sources.read(x)
+
+
+@pytest.mark.parametrize(("module", "expected"), [
+    (two_vectors("right", "left"), "2 1"), (two_vectors("left", "right"), "1 2"), (two_vectors("a", "b"), "1 2")])
+def test_a_module_reads_the_sources_inputs_by_name_or_in_order(module, expected):
+    source = two_vectors("left", "right")
+    both = edits.beside(replace(source, input_shapes={"left": (2,), "right": (2,)}), module, "module_")
+    arrays = {"left": np.full((1, 2), 1, np.float32), "right": np.full((1, 2), 2, np.float32)}
+    found = output(both, arrays, both.graph.outputs[1].node)[0]
+    assert found.tolist() == {"1 2": [2, 2, 2, 2], "2 1": [4, 4, 1, 1]}[expected]
+
+
+def test_a_module_that_saw_images_otherwise_scaled_sees_them_so():
+    source, module = (replace(residual_network(), preprocessing=xfer2.Preprocessing((3, 8, 8), **record)) for record in (
+        {"scale": 1 / 255, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}, {"mean": (127.0,)}))
+    module = ModelHandler(module).truncate("gap").network
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    both = made("two-tower", source, module=module)._make_target(ModelHandler(source), 3).network
+    np.testing.assert_allclose(output(both, images, "module_gap"), output(module, images), rtol=1e-3, atol=1e-3)
+    trained = made("two-tower", source, module=module, learning_rate=0.1).fit(images, [0, 1] * 2).network_
+    for name in ("module_prepared_scaled_weight", "module_prepared_shifted_bias"):
+        np.testing.assert_array_equal(trained.params[name].asnumpy(), both.params[name].asnumpy())
+
+
+def test_a_module_that_saw_other_images_is_refused():
+    source = replace(residual_network(), preprocessing=xfer2.Preprocessing((3, 8, 8)))
+    module = replace(residual_network(), preprocessing=xfer2.Preprocessing((3, 8, 8), color="BGR"))
+    with pytest.raises(ModelError, match="color is 'RGB' of one and 'BGR' of the other"):
+        made("two-tower", source, module=module).fit(*bright_channels(30))
+
+
+def test_what_is_saved_is_the_module_as_it_was_trained_on(tmp_path):
+    images, labels = bright_channels(30)
+    ModelHandler(residual_network()).truncate("gap").save(str(tmp_path / "module"))
+    fitted = made("two-tower", module=str(tmp_path / "module")).fit(images, labels)
+    for path in tmp_path.glob("module*"):
+        path.unlink()
+    fitted.save(tmp_path / "saved")
+    again = xfer2.load(tmp_path / "saved").fit(images, labels)
+    np.testing.assert_array_equal(again.predict_proba(images), fitted.predict_proba(images))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_examples_are_mixed_the_source_reads_the_mixture(method):
+    mixed = [made(method, mixup=0.5, cache=cache).fit(*bright_channels(30)) for cache in ("auto", False)]
+    assert mixed[0].cached_layers_ == ()
+    losses = [[line["loss"] for line in one.history_] for one in mixed]
+    assert losses[0] == losses[1]
 
 
 def test_a_module_has_one_output():

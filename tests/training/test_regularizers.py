@@ -33,6 +33,15 @@ def test_of_a_depthwise_convolution_what_reads_a_channel_is_its_own_filter():
     assert float(found.asscalar()) == pytest.approx(sum(np.sqrt((row**2).sum()) for row in weight), rel=1e-5)
 
 
+def test_weights_whose_layers_are_summed_are_one_group_by_output():
+    random = np.random.default_rng(0)
+    of_source, of_target = random.normal(size=(4, 3)), random.normal(size=(4, 3))
+    given = {"source": mx.nd.array(of_source), "target": mx.nd.array(of_target)}
+    found = WeightPenalty("filter", 1.0, summed={"target": "source"})([], given, mx.nd.zeros(1))
+    rows = np.hstack([of_source, of_target])
+    assert float(found.asscalar()) == pytest.approx(sum(np.sqrt((row**2).sum()) for row in rows), rel=1e-5)
+
+
 def written_out_triplet_loss(features, codes, margin):
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     distances = np.linalg.norm(unit[:, np.newaxis] - unit, axis=2)

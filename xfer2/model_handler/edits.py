@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from xfer2._mxnet import mx
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
 from xfer2.model_handler.graph import compose, edit, query
@@ -156,18 +159,49 @@ def compose_networks(first: Network, second: Network, prefix: str = "") -> Netwo
 
 
 def beside(first: Network, second: Network, prefix: str) -> Network:
-    """Both networks on the same inputs, those of `second` in the order of the first's; outputs of `first`, then of `second`.
+    """Both networks on the same inputs; outputs of `first`, then of `second`.
 
-    All other names of `second` are put behind `prefix`.
+    Inputs of `second` are those of `first` by name where the names agree, else in their order. All other names of `second`
+    are put behind `prefix`.
     """
     if len(first.inputs) != len(second.inputs):
         raise ModelError(f"The network has {len(first.inputs)} inputs ({', '.join(first.inputs)}) and the one beside it "
                          f"{len(second.inputs)}; the numbers must agree.")
-    shared = dict(zip(second.inputs, first.inputs, strict=True))
+    alike = set(first.inputs) == set(second.inputs)
+    shared = dict(zip(first.inputs if alike else second.inputs, first.inputs, strict=True))
     graph = compose.map_names(second.graph, lambda name: shared.get(name, prefix + name))
     joined = compose.side_by_side(first.graph, graph, first.inputs)
     return with_graph(first, joined, {prefix + name: array for name, array in second.params.items()},
                       frozen=first.frozen | {prefix + name for name in second.frozen})
+
+
+def prepared_as(network: Network, record: Preprocessing | None) -> Network:
+    """A network of one input that takes its images prepared by another record, and scales and normalises them anew itself.
+
+    As it is where one of the two has no record.
+    """
+    own = network.preprocessing
+    if own is None or record is None or len(network.inputs) > 1:
+        return network
+    for name in ("input_shape", "color", "resize_short", "crop"):
+        if getattr(own, name) != getattr(record, name):
+            raise ModelError(f"Two networks that see the same images need them alike: {name} is {getattr(record, name)!r} "
+                             f"of one and {getattr(own, name)!r} of the other.")
+    (scale, mean, std), (was, mean_was, std_was) = ((one.scale, np.array(one.mean), np.array(one.std))
+                                                    for one in (own, record))
+    per_channel = own.input_shape[0], 1, 1
+    factor, shift = (np.broadcast_to(array, per_channel[:1]).reshape(1, *per_channel).astype(np.float32)
+                     for array in (scale * std_was / (was * std), (scale * mean_was / was - mean) / std))
+    if (factor == 1).all() and (shift == 0).all():
+        return network
+    taken = network.graph.by_name
+    x = mx.sym.var(compose.fresh_name("as_prepared", taken))
+    scaled, prepared = (compose.fresh_name(f"prepared_{part}", taken) for part in ("scaled", "shifted"))
+    values = {f"{scaled}_weight": mx.nd.array(factor), f"{prepared}_bias": mx.nd.array(shift)}
+    weight, bias = (mx.sym.var(name, shape=array.shape) for name, array in values.items())
+    x = mx.sym.broadcast_add(mx.sym.broadcast_mul(x, weight, name=scaled), bias, name=prepared)
+    below = replace(params.assemble(x, values), frozen=frozenset((scaled, prepared)), preprocessing=record)
+    return compose_networks(below, network)
 
 
 def _frozen_in(*networks: Network) -> frozenset[str]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import edits, symbols
 from xfer2.model_handler.graph import query
-from xfer2.model_handler.graph.model import Edge
+from xfer2.model_handler.graph.model import Edge, Node
 from xfer2.model_handler.network import Network
 
-_RANDOM = ("Dropout", "dropout", "random", "sample", "shuffle", "RNN", "RReLU")
+_RANDOM = ("Dropout", "dropout", "random", "sample", "shuffle", "RReLU")
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,29 @@ class Frontier:
 def frontier(network: Network) -> Frontier | None:
     """Cut a network above its frozen part; None where nothing with parameters is fixed, or nothing is left to train.
 
-    A layer is fixed where it and all that feeds it are frozen or have no parameters, none of it is random (Dropout in a
-    frozen part draws anew in every epoch), and its output has one row an example: sequences with time on the first axis
-    cannot be kept by example.
+    A layer is fixed where it and all that feeds it are frozen or have no parameters, and none of it is random (Dropout in a
+    frozen part draws anew in every epoch). Outputs that have no row of each example, as sequences with time on the first
+    axis and states to begin with, cannot be kept by example: what reads them above the cut computes them there.
     """
     graph = network.graph
     held = network.frozen | _sharing_frozen(network)
     fixed = _fixed(network, held)
-    parameters = set(network.parameter_names)
-    if not any(edge.node in parameters for name in fixed for edge in graph.by_name[name].inputs):
-        return None
     if any(edge.node in fixed for edge in graph.outputs):
+        return None
+    parameters, kept = set(network.parameter_names), fixed - _without_row_of_each(network)
+    above = {node.name for node in graph.nodes if not node.is_variable and node.name not in fixed}
+    for node in reversed(graph.nodes):
+        if node.name in above:
+            above.update(edge.node for edge in node.inputs if edge.node in fixed - kept)
+    if not any(edge.node in parameters for name in fixed - above for edge in graph.by_name[name].inputs):
         return None
     cuts: dict[str, None] = {}
     inputs: dict[str, None] = {}
     for node in graph.nodes:
-        if node.is_variable or node.name in fixed:
+        if node.name not in above:
             continue
         for edge in node.inputs:
-            if edge.node in fixed:
+            if edge.node in kept:
                 cuts[query.output_name(graph, edge)] = None
             elif edge.node in network.inputs:
                 inputs[edge.node] = None
@@ -65,15 +69,22 @@ def frontier(network: Network) -> Frontier | None:
 
 def _fixed(network: Network, held: Collection[str]) -> set[str]:
     graph, fixed = network.graph, set[str]()
-    parameters, sources, odd = set(network.parameter_names), set(network.inputs), _without_batch_axis(network)
+    parameters = set(network.parameter_names)
+    known = parameters | set(network.inputs)
     for node in graph.nodes:
-        if node.is_variable or any(word in str(node.op) for word in _RANDOM) or node.subgraphs or node.name in odd:
+        if node.is_variable or node.subgraphs or _is_random(node):
             continue
-        rest = [edge.node for edge in node.inputs if edge.node not in parameters]
-        still = node.name in held or not parameters.intersection(edge.node for edge in node.inputs)
-        if still and rest and all(name in fixed or name in sources for name in rest):
+        read = {edge.node for edge in node.inputs}
+        if (node.name in held or not read & parameters) and read <= known:
             fixed.add(node.name)
+            known.add(node.name)
     return fixed
+
+
+def _is_random(node: Node) -> bool:
+    if node.op == "RNN":
+        return float(node.attrs.get("p", 0)) > 0
+    return any(word in str(node.op) for word in _RANDOM)
 
 
 def _sharing_frozen(network: Network) -> set[str]:
@@ -83,14 +94,18 @@ def _sharing_frozen(network: Network) -> set[str]:
     return {name for name, names in own.items() if names and names <= frozen}
 
 
-def _without_batch_axis(network: Network) -> set[str]:
-    """Layers whose first axis is known to be no batch of examples."""
-    names = [name for name in network.graph.layer_names if query.used_outputs(network.graph, name) == (0,)]
-    found = set()
+def _without_row_of_each(network: Network) -> set[str]:
+    """Layers that depend on no input, or one of whose outputs is known to have another first axis than the examples."""
+    graph, examples = network.graph, set(network.inputs)
+    for node in graph.nodes:
+        if any(edge.node in examples for edge in node.inputs):
+            examples.add(node.name)
+    edges = [Edge(name, output) for name in graph.layer_names for output in query.used_outputs(graph, name)]
+    found = set(graph.layer_names) - examples
     for size in (2, 3):
         try:
-            _, shapes = symbols.infer_shapes(network, batch_size=size, outputs=[Edge(name) for name in names])
+            _, shapes = symbols.infer_shapes(network, batch_size=size, outputs=edges)
         except ModelError:  # made for one size of batch
             continue
-        found |= {name for name, shape in zip(names, shapes, strict=True) if shape is not None and shape[:1] != (size,)}
+        found |= {edge.node for edge, shape in zip(edges, shapes, strict=True) if shape is not None and shape[:1] != (size,)}
     return found

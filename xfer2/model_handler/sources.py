@@ -15,6 +15,7 @@ from xfer2._mxnet import gluoncv, mx, numpy_interface
 from xfer2._validation import nearest, parameter_error
 from xfer2.exceptions import ModelError, ParameterError
 from xfer2.model_handler import mxnet_files, onnx_import, params
+from xfer2.model_handler.graph import edit
 from xfer2.model_handler.network import Network, Preprocessing
 from xfer2.model_handler.symbols import first_line, require_classic_interface
 
@@ -111,11 +112,13 @@ def _from_module(module: Any) -> Network:
 
 def _from_block(block: Any) -> Network:
     mx.nd.waitall()  # as in _from_module
-    symbol = _trace(block)
+    symbol, inputs = _trace(block)
     present = set(symbol.list_inputs())
     held = {name: p for name, p in block.collect_params().items() if name in present}
     values = _copied({name: p.data(p.list_ctx()[0]) for name, p in held.items() if p._data is not None})
     network = params.assemble(symbol, values)
+    if len(inputs) > 1:  # tracing puts first what is used first
+        network = replace(network, graph=edit.with_inputs_first(network.graph, inputs))
     # what has no gradient by its nature (statistics, a BatchNorm's scale where it has none) tells nothing of a choice
     states = set(symbol.list_auxiliary_states())
     chosen = {name: p.grad_req for name, p in held.items() if name not in states and p._differentiable}
@@ -132,10 +135,11 @@ def _layers_without_gradient(network: Network, requests: Mapping[str, str]) -> I
             yield layer
 
 
-def _trace(block: Any) -> Any:
+def _trace(block: Any) -> tuple[Any, list[str]]:
+    """A block's symbol, and the names of its inputs in the order of the block's arguments."""
     cached = getattr(block, "_cached_graph", None)
     if cached:
-        return cached[1].as_nd_ndarray()
+        return cached[1].as_nd_ndarray(), [symbol.name for symbol in _flatten(cached[0])]
     names = _input_names(block)
     try:
         output = _called(block, names)
@@ -145,7 +149,7 @@ def _trace(block: Any) -> Any:
             f"{first_line(error)} ({type(error).__name__}). Only hybridizable blocks can; call it once on data after "
             "hybridize() if its inputs are not arguments of hybrid_forward.") from error
     flat = [symbol.as_nd_ndarray() for symbol in _flatten(output)]
-    return flat[0] if len(flat) == 1 else mx.sym.Group(flat)
+    return flat[0] if len(flat) == 1 else mx.sym.Group(flat), names
 
 
 def _called(block: Any, names: Sequence[str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -71,6 +72,10 @@ class TowerRepurposer(ProbedRepurposer):
         for part, shape in zip(_PARTS, shapes, strict=False):
             if shape is not None and len(shape) < 2:
                 raise ModelError(f"{owner}: the {part} must give features (n, ...); its output has the shape {shape}.")
+        ranks = [2 if shape is None or math.prod(shape[2:]) == 1 else len(shape) for shape in shapes]
+        if ranks[1] not in (2, ranks[0]):
+            raise ModelError(f"{owner}: the module must give features (n, d); its output has the shape {shapes[1]}, the "
+                             f"source's {shapes[0]}. Put global pooling or Flatten on it.")
 
     def _probed_layer(self, network: Network) -> str | None:
         joint = network.graph.by_name[last_features(network)]

@@ -125,9 +125,10 @@ class TrainingRun:
         return made.network
 
     def _cut(self, network: Network, views: int) -> Frontier | None:
-        """Where the frozen part ends, if its outputs may be kept: not of images that change from epoch to epoch."""
+        """Where the frozen part ends, if its outputs may be kept: not of examples that change from epoch to epoch."""
         asked = self.repurposer
-        return frontier(network) if asked.cache is not False and (asked.augment is None or views > 1) else None
+        changing = asked.augment is not None or asked.mixup > 0
+        return None if asked.cache is False or (changing and views < 2) else frontier(network)
 
     def _part(self, target: Network, examples: Examples, class_count: int) -> Network:
         """The part of the target that is trained, all its parameters with values."""

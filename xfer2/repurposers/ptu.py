@@ -158,7 +158,8 @@ class PtuRepurposer(ProbedRepurposer):
                        - network.frozen_parameters)
         depthwise = [node.inputs[1].node for node in network.graph.nodes if node.op == "Convolution"
                      and node.attrs.get("num_group") == node.attrs["num_filter"] != "1"]
-        return WeightPenalty(self.penalty, self.penalty_weight, units, depthwise)
+        summed = towers.summed_weights(network.graph, units)
+        return WeightPenalty(self.penalty, self.penalty_weight, units, depthwise, summed)
 
     def _more_learned(self, network: Network, examples: Examples, folder: str) -> dict[str, Any]:
         """`gates_`: the gates' activations, averaged over places and, of a recurrent layer, over steps."""

@@ -28,7 +28,8 @@ class StitchRepurposer(TowerRepurposer):
     width : float
         Outputs of the module's layers as a fraction of the source's.
     paired_layers : list of str, optional
-        Convolutions and dense layers at which the module reads the source; by default all.
+        Convolutions and dense layers behind which the module's next layer reads source and module; by default all. Behind
+        the last ones the new dense layer reads both in any case.
     learning_rate : float
         Twice that of other methods: all of the module is new, and narrow.
     **settings
@@ -63,19 +64,26 @@ class StitchRepurposer(TowerRepurposer):
         network = up_to_features(owner, source, self.transfer_layer_name)
         check_unfused(owner, network)
         known = network.parameter_names
-        pairs = find_pairs(network.graph, known, self.paired_layers, owner)
-        recurrent = [pair.name for pair in pairs if pair.is_recurrent]
+        recurrent = [pair.name for pair in find_pairs(network.graph, known, owner=owner) if pair.is_recurrent]
         if recurrent:
             raise ModelError(f"{owner} is for convolutions and dense layers; {recurrent[0]!r} of the source is recurrent. "
                              "Use PtuRepurposer.")
-        width, chosen = check_positive(owner, "width", self.width), [pair.name for pair in pairs]
-        joint = fresh_prefix(network, "stitch_")
-        graph = towers.stitched(network.graph, known, width, chosen, fresh_prefix(network, "module_"), joint,
-                                _flattening(network), {name: array.shape for name, array in network.params.items()})
-        if not any(name.startswith(joint) for name in graph.by_name):
-            raise ModelError(f"{owner}: at {', '.join(chosen)} source and module read the same, so nothing is stitched. "
-                             "Name a layer further up in paired_layers, or none to have all.")
-        return self._joined(as_frozen(network, graph), network, class_count)
+        chosen = None
+        if self.paired_layers is not None:
+            chosen = [pair.name for pair in find_pairs(network.graph, known, self.paired_layers, owner)]
+        graph = towers.stitched(network.graph, known, self.width, chosen, fresh_prefix(network, "module_"),
+                                fresh_prefix(network, "stitch_"), _flattening(network),
+                                {name: array.shape for name, array in network.params.items()})
+        try:
+            both = as_frozen(network, graph)
+        except ModelError as error:
+            raise ModelError(f"{owner}: no module of width {self.width} fits the source. {str(error).rstrip('.')}. Say "
+                             "width=1.0, or take the features from below, by transfer_layer_name.") from error
+        return self._joined(both, network, class_count)
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_positive(type(self).__name__, "width", self.width)
 
 
 def _flattening(network: Network) -> set[str]:

@@ -12,6 +12,7 @@ from xfer2.model_handler import archive, edits, params, sources
 from xfer2.model_handler.graph import edit
 from xfer2.model_handler.handler import ModelHandler
 from xfer2.model_handler.network import Network
+from xfer2.repurposers._examples import Examples
 from xfer2.repurposers._layers import up_to_features, with_outputs
 from xfer2.repurposers._towers import TowerRepurposer, as_frozen, fresh_prefix, module_features
 from xfer2.training.balanced import BalancedTrainer
@@ -27,8 +28,10 @@ class TwoTowerRepurposer(TowerRepurposer):
     source_model, transfer_layer_name, target_class_count, context_function, num_devices, batch_size, num_epochs
         See `TowerRepurposer`.
     module : HybridBlock or model, optional
-        Whatever `ModelHandler` reads, of as many inputs as the source and one output; what has no values is drawn. By
-        default a copy of the source up to its features, that starts from its values.
+        Whatever `ModelHandler` reads, of as many inputs as the source, which are the source's by name where the names agree,
+        else in order; and of one output, features (n, d). What has no values is drawn. One that was trained on images scaled
+        or normalised otherwise scales the source's input anew. By default a copy of the source up to its features, that
+        starts from its values.
     hidden_units : sequence of int
         Sizes of dense layers with ReLU between the features and the answer, as (256, 256); by default none, and the answer
         starts as logistic regression on the source's features.
@@ -70,19 +73,21 @@ class TwoTowerRepurposer(TowerRepurposer):
     def _make_target(self, source: ModelHandler, class_count: int) -> ModelHandler:
         owner = type(self).__name__
         network = up_to_features(owner, source, self.transfer_layer_name)
-        if self.module is None:
+        read = self._read_module()
+        if read is None:
             module = replace(network, frozen=frozenset())  # with its Dropout
         else:
-            module = params.cast(sources.read(self.module, owner, "module"), "float32")
+            module = params.cast(read, "float32")
             module = edits.with_graph(module, edit.as_inference(module.graph))
+            module = edits.prepared_as(module, network.preprocessing)
         both = edits.beside(as_frozen(network), module, fresh_prefix(network, "module_"))
         return self._joined(both, network, class_count, self.hidden_units)
 
     def _check_parameters(self) -> None:
-        super()._check_parameters()
         owner = type(self).__name__
-        check_at_least_zero(owner, "activity_l2", self.activity_l2)
         check_integer(owner, "repeats", self.repeats)
+        super()._check_parameters()
+        check_at_least_zero(owner, "activity_l2", self.activity_l2)
         if not isinstance(self.hidden_units, Sequence):
             raise parameter_error(owner, "hidden_units", "a list of integers", self.hidden_units)
         for number in self.hidden_units:
@@ -105,10 +110,17 @@ class TwoTowerRepurposer(TowerRepurposer):
     def _saved_parameters(self) -> dict[str, Any]:
         return {**super()._saved_parameters(), "module": None}
 
+    def _more_learned(self, network: Network, examples: Examples, folder: str) -> dict[str, Any]:
+        """`module_network_`: the module as it was read, which may be in files that change, or a block that trains on."""
+        return {"module_network_": self._read_module()}
+
+    def _read_module(self) -> Network | None:
+        return None if self.module is None else sources.read(self.module, type(self).__name__, "module")
+
     def _to_files(self) -> dict[str, bytes]:
         files = super()._to_files()
-        return files if self.module is None else {**files, **archive.to_files(sources.read(self.module), "module")}
+        return files if self.module_network_ is None else {**files, **archive.to_files(self.module_network_, "module")}
 
     def _from_files(self, files: Mapping[str, bytes], learned: dict[str, Any], trusted: tuple[str, ...]) -> None:
         super()._from_files(files, learned, trusted)
-        self.module = archive.from_files(files, "module") if "module.json" in files else None
+        self.module = self.module_network_ = archive.from_files(files, "module") if "module.json" in files else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from xfer2._mxnet import NDArray, mx
@@ -46,6 +46,8 @@ class WeightPenalty:
         Of the weights meant; by default all.
     depthwise : collection of str
         Of those of depthwise convolutions (c, 1, ...), in which what reads an input is what gives an output.
+    summed : mapping of str to str
+        Weights that are added to what another's layer gives, and that one: of an output, both are one group.
 
     References
     ----------
@@ -56,11 +58,15 @@ class WeightPenalty:
     weight: float
     names: Collection[str] | None = None
     depthwise: Collection[str] = ()
+    summed: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, outputs: Sequence[NDArray], parameters: Mapping[str, NDArray], targets: NDArray) -> NDArray:
         """The penalty (1,)."""
         chosen = {name: array for name, array in parameters.items() if array.ndim > 1
                   and (self.names is None or name in self.names)}
+        if self.kind == "filter":
+            for name, first in self.summed.items():
+                chosen[first] = mx.nd.concat(chosen[first].reshape((0, -1)), chosen.pop(name).reshape((0, -1)), dim=1)
         return self.weight * sum(KINDS["filter" if self.kind == "channel" and name in self.depthwise else self.kind](array)
                                  for name, array in chosen.items()).reshape((1,))
 

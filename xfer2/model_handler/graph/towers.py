@@ -24,20 +24,28 @@ def without_dropout(graph: Graph, layers: Collection[str]) -> Graph:
     return graph
 
 
-def stitched(source: Graph, parameters: Collection[str], width: float, chosen: Collection[str],
+def stitched(source: Graph, parameters: Collection[str], width: float, behind: Collection[str] | None = None,
              prefix: str = "module_", joint_prefix: str = "stitch_", flattening: Collection[str] = (),
              sizes: Mapping[str, Shape] | None = None) -> Graph:
     """The source and a narrow module whose layers also read what the source's layers read.
 
-    Every convolution and dense layer of the module has `width` times the outputs. One whose name is in `chosen` reads the
-    concatenation of what its counterpart reads and of what the module has in that place; the others read the module's only.
-    Depthwise convolutions read the module's only. Reshapes in `flattening`, which make vectors of
-    maps, do so in the module whatever their size. No name of the source begins with a prefix.
+    Every convolution and dense layer of the module has `width` times the outputs. It reads the concatenation of what its
+    counterpart reads and of what the module has in that place: each of them, or those that are the next behind the layers in
+    `behind`; the others read the module's only. So do depthwise convolutions. Reshapes in `flattening`, which make vectors
+    of maps, do so in the module whatever their size. No name of the source begins with a prefix.
+
+    Raises
+    ------
+    ModelError
+        No narrow module fits, or nothing is joined behind a layer of `behind`.
 
     References
     ----------
     Anderson et al. 2016, arXiv:1611.01714, section 4.1 and figure 2.
     """
+    nearest = _nearest_below(source)
+    joined = set[str]()
+
     def narrowed(node: Node, edges: Edges) -> tuple[Mapping[str, str], Edges, list[Node]]:
         if node.name in flattening:
             return {"shape": "(0, -1)"}, edges, []
@@ -53,18 +61,32 @@ def stitched(source: Graph, parameters: Collection[str], width: float, chosen: C
         if groups > 1:
             return {**attrs, "num_group": str(size)}, edges, []
         read, own = node.inputs[0], edges[0]
-        if read[:2] == own[:2] or node.name not in chosen:
+        if read[:2] == own[:2] or not (behind is None or nearest[read.node].intersection(behind)):
             return attrs, edges, []
+        joined.update(nearest[read.node])
         axis = "1" if node.op == "Convolution" or node.is_on("flatten", default=True) else "-1"
         joint = Node(joint_prefix + node.name, "Concat", {"num_args": "2", "dim": axis}, (read, own))
         return attrs, (Edge(joint.name), *edges[1:]), [joint]
 
     copied, mapped = _beside(source, parameters, prefix, sizes if width == 1 else None, narrowed)
+    alone = [name for name in behind or () if name not in joined | nearest[source.outputs[0].node]]
+    if alone:
+        raise ModelError(f"stitch: no layer that could read source and module is the next behind {alone[0]!r}; depthwise "
+                         "convolutions read the module's only. Leave it out of paired_layers.")
     unknown = [node.name for node in copied if query.PARAMETER in node.attrs and width != 1]
     if unknown:
         raise ModelError(f"stitch: nothing says what size {unknown[0].removeprefix(prefix)!r} has in a narrower module. Say "
                          "width=1.0, or take the features from below what reads it.")
     return Graph(source.nodes + copied, (source.outputs[0], mapped[source.outputs[0][:2]]), source.attrs)
+
+
+def _nearest_below(graph: Graph) -> dict[str, frozenset[str]]:
+    """Of every node the paired layers that it is made of with no other paired layer between; of a paired layer itself."""
+    found: dict[str, frozenset[str]] = {}
+    for node in graph.nodes:
+        own = [frozenset((node.name,))] if node.op in PAIRED else [found[edge.node] for edge in node.inputs]
+        found[node.name] = frozenset().union(*own)
+    return found
 
 
 def gated(source: Graph, parameters: Collection[str], pairs: Sequence[Pair], shapes: Mapping[str, Shape | None],
@@ -122,6 +144,18 @@ def gated_name(layer: str, pairs: Sequence[Pair], prefix: str = "target_", unit_
     if pair is None:
         return prefix + layer
     return unit_prefix + (layer if pair.is_recurrent else pair.name)
+
+
+def summed_weights(graph: Graph, weights: Collection[str]) -> dict[str, str]:
+    """Of the gates of a `gated` graph, the weights W_T, and W_S which are of the same outputs; of those given."""
+    found = {}
+    for gate in graph.nodes:
+        if UNIT in gate.attrs and not gate.is_variable:
+            of_source, of_target = (graph.by_name[edge.node].inputs[1].node
+                                    for edge in graph.by_name[gate.inputs[0].node].inputs)
+            if of_source in weights:
+                found[of_target] = of_source
+    return found
 
 
 def _beside(source: Graph, parameters: Collection[str], prefix: str, sizes: Mapping[str, Shape] | None,
