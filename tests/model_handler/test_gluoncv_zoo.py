@@ -43,7 +43,7 @@ def untrained(name):
 
 def internal_outputs(block, image):
     """All outputs of all operators, as MXNet's own internals give them."""
-    internals = _trace(block).get_internals()
+    internals = _trace(block)[0].get_internals()
     variables = set(internals.list_inputs())
     positions = [i for i, name in enumerate(internals.list_outputs()) if name not in variables]
     symbol = mx.sym.Group([internals[i] for i in positions])
