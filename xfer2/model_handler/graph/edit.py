@@ -223,10 +223,10 @@ def add_bottom(graph: Graph, layers: Iterable[Graph], data_name: str, known: Kno
     return graph
 
 
-def with_inputs_first(graph: Graph, names: Iterable[str]) -> Graph:
+def with_inputs_first(graph: Graph, names: Collection[str]) -> Graph:
     """The graph with some of its inputs as its first nodes, in this order; names that it does not have are passed over."""
     first = [graph.by_name[name] for name in names if name in graph.by_name]
-    return Graph((*first, *[node for node in graph.nodes if node not in first]), graph.outputs, graph.attrs)
+    return Graph((*first, *[node for node in graph.nodes if node.name not in names]), graph.outputs, graph.attrs)
 
 
 def as_inference(graph: Graph) -> Graph:
