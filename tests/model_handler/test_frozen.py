@@ -126,3 +126,42 @@ def test_a_recurrent_operator_is_random_where_it_drops_out(dropout, layers):
         features = extract(frozen, open_batches(rows.asnumpy(), frozen), cut.layers)
         found = run(cut.upper, [features[layer] for layer in cut.layers])
         np.testing.assert_allclose(found, block(rows).asnumpy(), atol=1e-5)
+
+
+def of_rows(make):
+    """A frozen dense layer, what is made of it, and a dense layer on that."""
+    x = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, name="below")
+    network = with_values(mx.sym.FullyConnected(make(x), num_hidden=2, name="dense"), data=(3,))
+    return frontier(ModelHandler(network).freeze("below").network).layers
+
+
+@pytest.mark.parametrize(("make", "layers"), [
+    (lambda x: mx.sym.broadcast_sub(x, mx.sym.mean(x, axis=0, keepdims=True), name="made"), ("below",)),
+    (lambda x: mx.sym.broadcast_div(x, mx.sym.norm(x), name="made"), ("below",)),
+    (lambda x: mx.sym.softmax(x, axis=0, name="made"), ("below",)),
+    (lambda x: mx.sym.reverse(x, axis=0, name="made"), ("below",)),
+    (lambda x: mx.sym.LeakyReLU(x, act_type="rrelu", name="made")[0], ("below",)),
+    (lambda x: mx.sym.broadcast_add(x, mx.sym.random.normal(shape=(1, 4)), name="made"), ("below",)),
+    (lambda x: mx.sym.broadcast_add(x, mx.sym.ones((1, 4)), name="made"), ("made",)),
+    (lambda x: mx.sym.softmax(x, axis=1, name="made"), ("made",)),
+    (lambda x: mx.sym.LeakyReLU(x, act_type="leaky", name="made"), ("made",))])
+def test_what_mixes_examples_or_is_random_is_computed_in_every_epoch(make, layers):
+    assert of_rows(make) == layers
+
+
+def test_noise_of_the_numpy_interface_is_random():
+    class Noisy(mx.gluon.HybridBlock):
+        def __init__(self, **given):
+            super().__init__(**given)
+            with self.name_scope():
+                self.below, self.above = mx.gluon.nn.Dense(4, in_units=3), mx.gluon.nn.Dense(2, in_units=4)
+
+        def hybrid_forward(self, F, x):
+            noise = F.np.random.normal(0, 1, size=(1, 4)).as_nd_ndarray()
+            return self.above(F.broadcast_add(self.below(x), noise, name="noisy"))
+
+    block = Noisy()
+    block.initialize()
+    block.below.collect_params().setattr("grad_req", "null")
+    (layer,) = frontier(ModelHandler(block).network).layers
+    assert layer.endswith("dense0_fwd")

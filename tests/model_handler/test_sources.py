@@ -147,16 +147,17 @@ class Crossed(mx.gluon.HybridBlock):
 
 
 @pytest.mark.parametrize("hybridized", [False, True])
-def test_inputs_are_in_the_order_of_a_blocks_arguments(hybridized):
+def test_inputs_are_in_the_order_of_a_blocks_arguments(hybridized, tmp_path):
     block, arrays = Crossed(), [POINTS, np.square(POINTS) + 1]
     if hybridized:
         block.hybridize()
         block(*map(mx.nd.array, arrays))
-    handler = ModelHandler(block)
     expected = np.sqrt(arrays[1]) - arrays[0]
-    np.testing.assert_allclose(handler.features(tuple(arrays), handler.layer_names[-1])[handler.layer_names[-1]], expected,
-                               rtol=1e-5)
-    np.testing.assert_allclose(handler.get_block()(*map(mx.nd.array, arrays)).asnumpy(), expected, rtol=1e-5)
+    ModelHandler(block).save(str(tmp_path / "saved"))
+    for handler in (ModelHandler(block), ModelHandler(str(tmp_path / "saved"))):
+        (last,) = (edge.node for edge in handler.network.graph.outputs)
+        np.testing.assert_allclose(handler.features(tuple(arrays), last)[last], expected, rtol=1e-5)
+        np.testing.assert_allclose(handler.get_block()(*map(mx.nd.array, arrays)).asnumpy(), expected, rtol=1e-5)
 
 
 def test_an_activation_called_twice_becomes_two_layers():

@@ -600,6 +600,8 @@ def test_words_are_not_mixed():
     words = np.random.default_rng(0).integers(0, 9, (20, 5)).astype("float32")
     with pytest.raises(ParameterError, match="mixup must be 0 where the network looks its input up in a table"):
         xfer2.NeuralNetworkRandomFreezeRepurposer(source, mixup=0.2).fit(words, [0, 1] * 10)
+    frozen = xfer2.NeuralNetworkFineTuneRepurposer(source, fixed_layers="words", mixup=0.2, num_epochs=1)
+    assert frozen.fit(words, [0, 1] * 10).cached_layers_ == ("words",)  # what is computed of them is
 
 
 def test_the_last_step_of_a_sequence_is_trained():

@@ -252,6 +252,14 @@ def test_penalties_make_the_units_weights_small(penalty, free_weights):
     assert unit_weights(penalty=penalty, penalty_weight=0.01) < 0.9 * free_weights
 
 
+def test_both_halves_of_a_gates_output_are_one_group_of_the_filter_penalty():
+    source = residual_network()
+    ptu = made("ptu", source, penalty="filter", paired_layers=["stem", "b_conv"])
+    penalty = ptu._make_penalty(params.initialize(ptu._make_target(ModelHandler(source), 3).network, seed=0))
+    assert penalty.summed == {f"unit_{pair}_{gate}_target_weight": f"unit_{pair}_{gate}_source_weight"
+                              for pair in ("stem", "b_conv") for gate in "rz"}
+
+
 def test_transferability_is_what_the_gates_say_on_the_training_images():
     images, labels = bright_channels(30)
     repurposer = made("ptu").fit(images, labels)
@@ -463,8 +471,15 @@ def test_a_stitched_module_reads_both_behind_the_layers_that_are_named(named, jo
 
 
 def test_a_layer_behind_which_nothing_can_be_stitched_is_told():
-    with pytest.raises(ModelError, match="is the next behind 'two'; depthwise convolutions read the module's only"):
+    with pytest.raises(ModelError, match="is the next behind 'two'; grouped convolutions read the module's only"):
         stitched(chained(("two", 4, 1), ("deep", 4, 4), ("wide", 8, 1)), paired_layers=["two", "deep"])
+
+
+def test_a_module_as_wide_as_its_source_may_have_groups():
+    source = chained(("one", 4, 1), ("grouped", 8, 2), ("two", 4, 1))
+    assert stitched(source, width=1.0) == ["two"]
+    with pytest.raises(ModelError, match=r"'grouped' has 2 groups for 8 outputs.* Say width=1.0, or"):
+        stitched(source)
 
 
 def test_a_source_of_one_layer_is_stitched_at_its_features():
@@ -479,7 +494,7 @@ def test_no_module_that_fits_is_told_with_the_remedy():
     x = mx.sym.Convolution(mx.sym.var("data"), num_filter=8, kernel=(3, 3), name="conv")
     x = mx.sym.slice_axis(x, axis=1, begin=0, end=8, name="part")
     source = drawn(mx.sym.FullyConnected(x, num_hidden=3, name="fc"), data=(3, 8, 8))
-    with pytest.raises(ModelError, match=r"StitchRepurposer: no module of width 0.25 fits the source.* Say width=1.0, or"):
+    with pytest.raises(ModelError, match=r"no module of width 0.25 fits the source: .* To go on, say width=1.0, or"):
         made("stitch", source).fit(*bright_channels(30))
     made("stitch", source, width=1.0, num_epochs=1).fit(*bright_channels(30))
 

@@ -11,7 +11,11 @@ from xfer2.model_handler.graph import query
 from xfer2.model_handler.graph.model import Edge, Node
 from xfer2.model_handler.network import Network
 
-_RANDOM = ("Dropout", "dropout", "random", "sample", "shuffle", "RReLU")
+_RANDOM = ("Dropout", "dropout", "random", "sample", "shuffle", *(f"_npi_{name}" for name in (
+    "bernoulli", "choice", "exponential", "gamma", "gumbel", "logistic", "multinomial", "normal", "pareto", "powerd",
+    "rayleigh", "uniform", "weibull")))
+_TURNS = ("SwapAxis", "transpose")  # what may put time before the examples, and what is known to keep examples apart then
+_BY_TIME = (*_TURNS, "RNN", "SliceChannel", "slice_axis", "SequenceLast", "SequenceMask", "SequenceReverse")
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,10 @@ def frontier(network: Network) -> Frontier | None:
     """
     graph = network.graph
     held = network.frozen | _sharing_frozen(network)
-    fixed = _fixed(network, held)
+    fixed, kept = _fixed(network, held)
     if any(edge.node in fixed for edge in graph.outputs):
         return None
-    parameters, kept = set(network.parameter_names), fixed - _without_row_of_each(network)
+    parameters = set(network.parameter_names)
     above = {node.name for node in graph.nodes if not node.is_variable and node.name not in fixed}
     for node in reversed(graph.nodes):
         if node.name in above:
@@ -67,24 +71,38 @@ def frontier(network: Network) -> Frontier | None:
     return Frontier(tuple(cuts), tuple(inputs), replace(upper, frozen=held))
 
 
-def _fixed(network: Network, held: Collection[str]) -> set[str]:
-    graph, fixed = network.graph, set[str]()
-    parameters = set(network.parameter_names)
-    known = parameters | set(network.inputs)
+def _fixed(network: Network, held: Collection[str]) -> tuple[set[str], set[str]]:
+    """What is fixed, and of that what has a row of each example."""
+    graph = network.graph
+    parameters, turned = set(network.parameter_names), _without_batch_axis(network)
+    examples, known, fixed, kept = set(network.inputs), parameters | set(network.inputs), set[str](), set[str]()
     for node in graph.nodes:
-        if node.is_variable or node.subgraphs or _is_random(node):
-            continue
         read = {edge.node for edge in node.inputs}
-        if (node.name in held or not read & parameters) and read <= known:
-            fixed.add(node.name)
-            known.add(node.name)
-    return fixed
+        if read & examples:
+            examples.add(node.name)
+        if node.is_variable or node.subgraphs or _is_random(node) or not read <= known:
+            continue
+        if (read & parameters and node.name not in held) or (read & examples and _mixes(node, examples, turned)):
+            continue
+        fixed.add(node.name)
+        known.add(node.name)
+        if node.name in examples - turned:
+            kept.add(node.name)
+    return fixed, kept
 
 
 def _is_random(node: Node) -> bool:
     if node.op == "RNN":
         return float(node.attrs.get("p", 0)) > 0
-    return any(word in str(node.op) for word in _RANDOM)
+    return node.attrs.get("act_type") == "rrelu" or any(word in str(node.op) for word in _RANDOM)
+
+
+def _mixes(node: Node, examples: Collection[str], turned: Collection[str]) -> bool:
+    """Whether examples may have a part in each other's outputs, of a layer that reads them."""
+    first, axis = node.inputs[0].node, node.attrs.get("axis", "1" if node.op == "SliceChannel" else None)
+    if not any(name in turned and name in examples for name in (node.name, *(edge.node for edge in node.inputs))):
+        return first in examples and axis in ("0", "(0,)")
+    return node.op not in (_BY_TIME if first in turned and axis in ("0", None) else _TURNS)
 
 
 def _sharing_frozen(network: Network) -> set[str]:
@@ -94,14 +112,11 @@ def _sharing_frozen(network: Network) -> set[str]:
     return {name for name, names in own.items() if names and names <= frozen}
 
 
-def _without_row_of_each(network: Network) -> set[str]:
-    """Layers that depend on no input, or one of whose outputs is known to have another first axis than the examples."""
-    graph, examples = network.graph, set(network.inputs)
-    for node in graph.nodes:
-        if any(edge.node in examples for edge in node.inputs):
-            examples.add(node.name)
+def _without_batch_axis(network: Network) -> set[str]:
+    """Layers of which an output is known to have another first axis than the examples."""
+    graph = network.graph
     edges = [Edge(name, output) for name in graph.layer_names for output in query.used_outputs(graph, name)]
-    found = set(graph.layer_names) - examples
+    found = set()
     for size in (2, 3):
         try:
             _, shapes = symbols.infer_shapes(network, batch_size=size, outputs=edges)

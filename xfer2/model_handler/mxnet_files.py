@@ -15,6 +15,7 @@ from xfer2._mxnet import mx, numpy_interface
 from xfer2._validation import check_integer, nearest
 from xfer2.exceptions import ModelError
 from xfer2.model_handler import params, symbols
+from xfer2.model_handler.graph import codec, edit
 from xfer2.model_handler.network import Network, Preprocessing
 
 
@@ -50,6 +51,8 @@ def read(path: str, epoch: Any = None) -> Network:
     params_path = f"{prefix}-{number:04d}.params"
     values = load_params(params_path)
     network = with_preprocessing(params.assemble(symbols.to_symbol(graph), values), prefix)
+    inputs = [name for name in graph.variable_names if name in network.inputs]
+    network = replace(network, graph=edit.with_inputs_first(network.graph, inputs))
     if not values and network.parameter_names:
         raise ModelError(f"{params_path!r} holds no arrays; {symbol_path!r} has {len(network.parameter_names)} parameters, "
                          f"the first {network.parameter_names[0]!r}. Save the network again with its parameters.")
@@ -89,7 +92,10 @@ def write(network: Network, prefix: str, epoch: int = 0) -> list[str]:
     symbol = symbols.to_symbol(network.graph)  # without the layers that no output needs: their parameters have no place
     arrays = {**{f"arg:{name}": network.arg_params[name] for name in symbol.list_arguments() if name in network.arg_params},
               **{f"aux:{name}": network.aux_params[name] for name in symbol.list_auxiliary_states()}}
-    texts = {f"{prefix}-symbol.json": symbol.tojson()}
+    text = symbol.tojson()
+    if len(network.inputs) > 1:  # in the order of their use there
+        text = codec.encode(edit.with_inputs_first(codec.decode(text), network.inputs))
+    texts = {f"{prefix}-symbol.json": text}
     record = f"{prefix}-preprocessing.json"
     if network.preprocessing is not None:
         texts[record] = network.preprocessing.to_json()

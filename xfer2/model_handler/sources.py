@@ -117,8 +117,7 @@ def _from_block(block: Any) -> Network:
     held = {name: p for name, p in block.collect_params().items() if name in present}
     values = _copied({name: p.data(p.list_ctx()[0]) for name, p in held.items() if p._data is not None})
     network = params.assemble(symbol, values)
-    if len(inputs) > 1:  # tracing puts first what is used first
-        network = replace(network, graph=edit.with_inputs_first(network.graph, inputs))
+    network = replace(network, graph=edit.with_inputs_first(network.graph, inputs))  # tracing puts first what is used first
     # what has no gradient by its nature (statistics, a BatchNorm's scale where it has none) tells nothing of a choice
     states = set(symbol.list_auxiliary_states())
     chosen = {name: p.grad_req for name, p in held.items() if name not in states and p._differentiable}

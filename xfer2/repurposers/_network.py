@@ -84,8 +84,9 @@ class NeuralNetworkRepurposer(Repurposer):
     augment : Augmentation, dict of its parameters, or callable, optional
         Changes images, of the network's first input, in training.
     cache : {"auto", False} or int
-        Whether the outputs of the frozen part are kept: ``"auto"`` where nothing is augmented or mixed; a number K keeps
-        them of K views of each example, itself and K - 1 augmented ones. `mixup` then mixes these outputs.
+        Whether the outputs of the frozen part are kept: ``"auto"`` where nothing is augmented or mixed, or inputs are rows
+        of a table, which cannot be mixed; a number K keeps them of K views of each example, itself and K - 1 augmented ones.
+        `mixup` then mixes these outputs.
     calibrate : bool
         Learn a temperature from the validation data, and use it where it helps.
     callbacks : sequence of Callback

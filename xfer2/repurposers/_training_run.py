@@ -127,7 +127,7 @@ class TrainingRun:
     def _cut(self, network: Network, views: int) -> Frontier | None:
         """Where the frozen part ends, if its outputs may be kept: not of examples that change from epoch to epoch."""
         asked = self.repurposer
-        changing = asked.augment is not None or asked.mixup > 0
+        changing = asked.augment is not None or (asked.mixup > 0 and not _looked_up(network))  # words cannot be mixed
         return None if asked.cache is False or (changing and views < 2) else frontier(network)
 
     def _part(self, target: Network, examples: Examples, class_count: int) -> Network:
@@ -153,8 +153,7 @@ class TrainingRun:
             if getattr(asked, name) != plain and not moving:
                 raise parameter_error(owner, name, f"{plain} where nothing that is trained comes from the source",
                                       getattr(asked, name))
-        rows = [edge.node for node in part.graph.nodes if (edge := operators.input_of(node, operators.ROW))]
-        if asked.mixup and set(rows) & set(part.inputs):
+        if asked.mixup and _looked_up(part):
             raise parameter_error(owner, "mixup", "0 where the network looks its input up in a table: the mean of two words "
                                   "is a third one", asked.mixup)
 
@@ -326,6 +325,12 @@ class TrainingRun:
 
     def _child(self, purpose: str) -> int:
         return child_seed(self.seed, purpose)
+
+
+def _looked_up(network: Network) -> set[str]:
+    """Inputs of a network that are rows of a table."""
+    rows = [operators.input_of(node, operators.ROW) for node in network.graph.nodes]
+    return {edge.node for edge in rows if edge}.intersection(network.inputs)
 
 
 def _spread_rows(codes: np.ndarray, count: int, seed: int) -> np.ndarray:

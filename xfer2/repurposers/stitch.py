@@ -77,8 +77,9 @@ class StitchRepurposer(TowerRepurposer):
         try:
             both = as_frozen(network, graph)
         except ModelError as error:
-            raise ModelError(f"{owner}: no module of width {self.width} fits the source. {str(error).rstrip('.')}. Say "
-                             "width=1.0, or take the features from below, by transfer_layer_name.") from error
+            wider = "" if self.width == 1 else "say width=1.0, or "
+            raise ModelError(f"{owner}: no module of width {self.width} fits the source: {str(error).rstrip('.')}. To go "
+                             f"on, {wider}take the features from below, by transfer_layer_name.") from error
         return self._joined(both, network, class_count)
 
     def _check_parameters(self) -> None:

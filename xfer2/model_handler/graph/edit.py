@@ -225,6 +225,8 @@ def add_bottom(graph: Graph, layers: Iterable[Graph], data_name: str, known: Kno
 
 def with_inputs_first(graph: Graph, names: Collection[str]) -> Graph:
     """The graph with some of its inputs as its first nodes, in this order; names that it does not have are passed over."""
+    if len(names) < 2:
+        return graph
     first = [graph.by_name[name] for name in names if name in graph.by_name]
     return Graph((*first, *[node for node in graph.nodes if node.name not in names]), graph.outputs, graph.attrs)
 

@@ -31,7 +31,7 @@ def stitched(source: Graph, parameters: Collection[str], width: float, behind: C
 
     Every convolution and dense layer of the module has `width` times the outputs. It reads the concatenation of what its
     counterpart reads and of what the module has in that place: each of them, or those that are the next behind the layers in
-    `behind`; the others read the module's only. So do depthwise convolutions. Reshapes in `flattening`, which make vectors
+    `behind`; the others read the module's only. So do grouped convolutions. Reshapes in `flattening`, which make vectors
     of maps, do so in the module whatever their size. No name of the source begins with a prefix.
 
     Raises
@@ -55,11 +55,11 @@ def stitched(source: Graph, parameters: Collection[str], width: float, behind: C
         outputs, groups = int(node.attrs[key]), int(node.attrs.get("num_group", "1"))
         size = max(1, math.ceil(outputs * width))
         attrs = {**node.attrs, key: str(size)}
-        if groups > 1 and groups != outputs:
+        if groups > 1 and groups != outputs and size != outputs:
             raise ModelError(f"stitch: {node.name!r} has {groups} groups for {outputs} outputs, and no narrow module fits "
-                             "it. Take the features from below it.")
+                             "it. Say width=1.0, or take the features from below it.")
         if groups > 1:
-            return {**attrs, "num_group": str(size)}, edges, []
+            return {**attrs, "num_group": str(size if groups == outputs else groups)}, edges, []
         read, own = node.inputs[0], edges[0]
         if read[:2] == own[:2] or not (behind is None or nearest[read.node].intersection(behind)):
             return attrs, edges, []
@@ -71,7 +71,7 @@ def stitched(source: Graph, parameters: Collection[str], width: float, behind: C
     copied, mapped = _beside(source, parameters, prefix, sizes if width == 1 else None, narrowed)
     alone = [name for name in behind or () if name not in joined | nearest[source.outputs[0].node]]
     if alone:
-        raise ModelError(f"stitch: no layer that could read source and module is the next behind {alone[0]!r}; depthwise "
+        raise ModelError(f"stitch: no layer that could read source and module is the next behind {alone[0]!r}; grouped "
                          "convolutions read the module's only. Leave it out of paired_layers.")
     unknown = [node.name for node in copied if query.PARAMETER in node.attrs and width != 1]
     if unknown:
