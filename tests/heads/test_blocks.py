@@ -21,6 +21,8 @@ def blocks(useful, rows=120, width=20, seed=0):
 def test_the_first_and_from_the_last_back_those_that_help(useful, chosen):
     X, y = blocks(useful)
     assert helpful_blocks(X, y, [20, 20, 20]) == chosen
+    expected = np.concatenate([np.arange(20 * block, 20 * block + 20) for block in chosen])
+    np.testing.assert_array_equal(helpful_regression(X, y, [20, 20, 20])[0], expected)
 
 
 @pytest.mark.parametrize("rows", [120, 1500])
@@ -48,4 +50,5 @@ def test_one_row_a_class_cannot_tell():
 def test_one_block_has_no_choice():
     X, y = blocks({0: 0})
     assert helpful_blocks(X, y, [60]) == [0]
+    np.testing.assert_array_equal(helpful_regression(X, y, [60])[0], np.arange(60))
     np.testing.assert_array_equal(helpful_regression(X, y, [7])[0], np.arange(60))  # whatever the graph thinks of its width

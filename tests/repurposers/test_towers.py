@@ -244,7 +244,7 @@ def unit_weights(**settings):
 
 @pytest.fixture(scope="module")
 def free_weights():
-    return unit_weights()
+    return unit_weights(penalty="l2", penalty_weight=0.0)
 
 
 @pytest.mark.parametrize("penalty", ["l1", "l2", "filter", "channel"])

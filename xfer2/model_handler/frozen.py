@@ -49,11 +49,11 @@ def frontier(network: Network) -> Frontier | None:
     fixed, kept = _fixed(network, held)
     if any(edge.node in fixed for edge in graph.outputs):
         return None
-    parameters = set(network.parameter_names)
+    parameters, inner = set(network.parameter_names), fixed - kept
     above = {node.name for node in graph.nodes if not node.is_variable and node.name not in fixed}
     for node in reversed(graph.nodes):
         if node.name in above:
-            above.update(edge.node for edge in node.inputs if edge.node in fixed - kept)
+            above.update(edge.node for edge in node.inputs if edge.node in inner)
     if not any(edge.node in parameters for name in fixed - above for edge in graph.by_name[name].inputs):
         return None
     cuts: dict[str, None] = {}
@@ -86,7 +86,7 @@ def _fixed(network: Network, held: Collection[str]) -> tuple[set[str], set[str]]
             continue
         fixed.add(node.name)
         known.add(node.name)
-        if node.name in examples - turned:
+        if node.name in examples and node.name not in turned:
             kept.add(node.name)
     return fixed, kept
 
